@@ -1,0 +1,280 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrDenied is wrapped by every refusal to make or to admit a [Caller].
+var ErrDenied = errors.New("identity: denied")
+
+// An Assertion is what an [Authenticator] has established.
+type Assertion struct {
+	Subject         string    // as the issuer calls it
+	AAL             AAL       // the strength that was proven
+	AuthenticatedAt time.Time // when
+	Session         string    // the host's name for the session, for the record; may be empty, never a secret
+}
+
+// An Authenticator verifies proofs for one issuer. Every sentence below is a case in identitytest.TestAuthenticator.
+type Authenticator interface {
+	// Authenticate returns whom the proof proves. A proof that is empty, altered or cut short is an error. The error never holds the
+	// proof. A non-nil error means that nobody was proven.
+	Authenticate(ctx context.Context, proof []byte) (Assertion, error)
+}
+
+// A Gate makes callers and knows their standing. It is safe for concurrent use.
+type Gate struct {
+	dir   Directory
+	auth  map[string]Authenticator
+	clock func() time.Time
+
+	mu          sync.Mutex
+	identities  map[ID]*atomic.Pointer[Identity]
+	delegations map[ID]*atomic.Pointer[Delegation]
+}
+
+// NewGate returns a gate for the authenticators, each under the issuer that it speaks for. A nil directory or authenticator is an
+// error; a nil clock means [time.Now].
+func NewGate(dir Directory, authenticators map[string]Authenticator, clock func() time.Time) (*Gate, error) {
+	if dir == nil {
+		return nil, errors.New("identity: no directory")
+	}
+	for issuer, a := range authenticators {
+		if issuer == "" || a == nil {
+			return nil, fmt.Errorf("identity: no authenticator for issuer %q", issuer)
+		}
+	}
+	if clock == nil {
+		clock = time.Now
+	}
+	return &Gate{
+		dir: dir, auth: maps.Clone(authenticators), clock: clock,
+		identities: map[ID]*atomic.Pointer[Identity]{}, delegations: map[ID]*atomic.Pointer[Delegation]{},
+	}, nil
+}
+
+// A Caller is who asks, as its [Gate] has established. The zero Caller is nobody and is refused everywhere.
+type Caller struct{ c *caller }
+
+type caller struct {
+	gate    *Gate
+	self    *atomic.Pointer[Identity]
+	proven  Assertion
+	chain   Chain
+	nodes   []*atomic.Pointer[Identity]   // the chain's human, then each agent but the last, which is self
+	lending []*atomic.Pointer[Delegation] // the chain's links, as they stand
+}
+
+// Caller returns the active identity that the proof proves to the issuer's authenticator.
+func (g *Gate) Caller(ctx context.Context, issuer string, proof []byte) (_ Caller, err error) {
+	a := g.auth[issuer]
+	if a == nil {
+		return Caller{}, fmt.Errorf("%w: no authenticator for issuer %q", ErrDenied, issuer)
+	}
+	said, err := authenticate(ctx, a, proof)
+	if err != nil {
+		return Caller{}, fmt.Errorf("%w: issuer %q: %w", ErrDenied, issuer, err)
+	}
+	now := g.clock()
+	switch {
+	case said.Subject == "" || nameOf(aalNames, int(said.AAL)) == "invalid" || said.AuthenticatedAt.IsZero():
+		return Caller{}, fmt.Errorf("%w: issuer %q: an assertion without subject, strength or time", ErrDenied, issuer)
+	case said.AuthenticatedAt.After(now.Add(time.Minute)):
+		return Caller{}, fmt.Errorf("%w: issuer %q: authenticated in the future", ErrDenied, issuer)
+	case said.AuthenticatedAt.After(now):
+		said.AuthenticatedAt = now // within what clocks differ by
+	}
+	id, err := g.dir.Find(ctx, External{issuer, said.Subject})
+	if err != nil {
+		return Caller{}, fmt.Errorf("%w: issuer %q: %w", ErrDenied, issuer, err)
+	}
+	if !slices.Contains(id.External, External{issuer, said.Subject}) {
+		return Caller{}, fmt.Errorf("%w: issuer %q: the directory returned somebody else", ErrDenied, issuer)
+	}
+	c := Caller{&caller{gate: g, self: g.Push(id), proven: said}}
+	return c, g.Admit(c, now)
+}
+
+// authenticate turns a panic into a refusal, without its text, which may hold the proof.
+func authenticate(ctx context.Context, a Authenticator, proof []byte) (said Assertion, err error) {
+	defer func() {
+		if recover() != nil {
+			said, err = Assertion{}, errors.New("the authenticator panicked")
+		}
+	}()
+	return a.Authenticate(ctx, proof)
+}
+
+// Under returns c acting under the delegation, which must be live and lead to c's identity.
+func (g *Gate) Under(ctx context.Context, c Caller, delegation ID) (Caller, error) {
+	now := g.clock()
+	if err := g.Admit(c, now); err != nil {
+		return Caller{}, err
+	}
+	if c.Chain().Len() > 0 {
+		return Caller{}, fmt.Errorf("%w: already acting under a delegation", ErrDenied)
+	}
+	links, err := g.Links(ctx, delegation)
+	if err != nil {
+		return Caller{}, fmt.Errorf("%w: %w", ErrDenied, err)
+	}
+	out := &caller{gate: g, self: c.c.self, proven: c.c.proven}
+	if out.chain, err = NewChain(links...); err != nil {
+		return Caller{}, fmt.Errorf("%w: %w", ErrDenied, err)
+	}
+	if links[len(links)-1].To != c.ID() {
+		return Caller{}, fmt.Errorf("%w: the delegation is to somebody else", ErrDenied)
+	}
+	for _, d := range links {
+		id, err := g.dir.Identity(ctx, d.From)
+		if err != nil {
+			return Caller{}, fmt.Errorf("%w: %w", ErrDenied, err)
+		}
+		out.nodes = append(out.nodes, g.Push(id))
+		out.lending = append(out.lending, g.PushDelegation(d))
+	}
+	bound := Caller{out}
+	return bound, g.Admit(bound, now)
+}
+
+// Links returns the delegations that lead to the one with the given ID, from the human's on. They are not yet checked.
+func (g *Gate) Links(ctx context.Context, delegation ID) ([]Delegation, error) {
+	var links []Delegation
+	for next := delegation; !next.IsZero(); next = links[0].Parent {
+		if len(links) == MaxDepth {
+			return nil, errors.New("identity: a chain that does not end")
+		}
+		d, err := g.dir.Delegation(ctx, next)
+		if err != nil {
+			return nil, err
+		}
+		links = slices.Insert(links, 0, d)
+	}
+	return links, nil
+}
+
+// Admit reports why c may not act at now: it is zero or another gate's, an identity on its chain is not active, is not of the kind
+// that its place needs, or a delegation is not live. It reads memory only.
+func (g *Gate) Admit(c Caller, now time.Time) error {
+	if c.c == nil || g == nil || c.c.gate != g {
+		return fmt.Errorf("%w: the caller was not made by this gate", ErrDenied)
+	}
+	if id := c.c.self.Load(); !id.Active || !id.Sponsored(now) {
+		return fmt.Errorf("%w: %s is not active", ErrDenied, id.Handle)
+	}
+	for i, node := range c.c.nodes {
+		id := node.Load()
+		if want := c.c.chain.links[i].From; id.ID != want || !id.Active || !id.Sponsored(now) {
+			return fmt.Errorf("%w: an identity on the chain is not active", ErrDenied)
+		}
+		if (id.Kind == KindHuman) != (i == 0) || i > 0 && id.Kind != KindAgent {
+			return fmt.Errorf("%w: a chain leads from a human through agents", ErrDenied)
+		}
+	}
+	if len(c.c.nodes) > 0 && c.c.self.Load().Kind != KindAgent {
+		return fmt.Errorf("%w: a chain leads from a human through agents", ErrDenied)
+	}
+	for _, d := range c.c.lending {
+		if !d.Load().LiveAt(now) {
+			return fmt.Errorf("%w: a delegation has ended", ErrDenied)
+		}
+	}
+	return nil
+}
+
+// Push tells the gate what id is now, for every caller that it made. What is older than what the gate knows is ignored. It returns the
+// place where the gate keeps it.
+func (g *Gate) Push(id Identity) *atomic.Pointer[Identity] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	id = id.Clone()
+	return push(g.identities, id.ID, &id, func(a, b *Identity) bool { return a.Version < b.Version })
+}
+
+// PushDelegation is [Gate.Push] for a delegation. A revoked one stays revoked.
+func (g *Gate) PushDelegation(d Delegation) *atomic.Pointer[Delegation] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return push(g.delegations, d.ID, &d, func(a, b *Delegation) bool { return a.Version < b.Version || b.Revoked && !a.Revoked })
+}
+
+func push[T any](nodes map[ID]*atomic.Pointer[T], id ID, v *T, older func(a, b *T) bool) *atomic.Pointer[T] {
+	node := nodes[id]
+	if node == nil {
+		node = new(atomic.Pointer[T])
+		nodes[id] = node
+	}
+	if known := node.Load(); known == nil || !older(v, known) {
+		node.Store(v)
+	}
+	return node
+}
+
+// IsZero reports whether c is nobody.
+func (c Caller) IsZero() bool { return c.c == nil }
+
+// ID returns the identity that acts; the zero ID for the zero Caller.
+func (c Caller) ID() ID {
+	if c.c == nil {
+		return ID{}
+	}
+	return c.c.self.Load().ID
+}
+
+// Identity returns the identity that acts, as the gate knows it now.
+func (c Caller) Identity() Identity {
+	if c.c == nil {
+		return Identity{}
+	}
+	return c.c.self.Load().Clone()
+}
+
+// Principals returns the identities whose authority must all suffice, as the gate knows them now: the human at the root of the
+// chain, then each agent; without a chain, the identity alone.
+func (c Caller) Principals() []Identity {
+	if c.c == nil {
+		return nil
+	}
+	out := make([]Identity, 0, len(c.c.nodes)+1)
+	for _, n := range c.c.nodes {
+		out = append(out, n.Load().Clone())
+	}
+	return append(out, c.Identity())
+}
+
+// Chain returns the delegations that c acts under; empty if it acts for itself.
+func (c Caller) Chain() Chain {
+	if c.c == nil {
+		return Chain{}
+	}
+	return c.c.chain
+}
+
+// Authentication returns how and when the human at the root of the chain, or without one the identity itself, was authenticated.
+func (c Caller) Authentication() (AAL, time.Time) {
+	if c.c == nil {
+		return 0, time.Time{}
+	}
+	if c.c.chain.Len() > 0 {
+		return c.c.chain.links[0].AAL, c.c.chain.links[0].AuthenticatedAt
+	}
+	return c.c.proven.AAL, c.c.proven.AuthenticatedAt
+}
+
+// Session returns the host's name for the session.
+func (c Caller) Session() string {
+	if c.c == nil {
+		return ""
+	}
+	return c.c.proven.Session
+}
+
+// String names the caller by ID, for logs.
+func (c Caller) String() string { return c.ID().String() }
