@@ -84,7 +84,7 @@ func NewChain(links ...Delegation) (Chain, error) {
 		switch {
 		case d.ID.IsZero() || d.From.IsZero() || d.To.IsZero():
 			return Chain{}, errors.New("identity: a delegation without an ID or an end")
-		case d.Root != root || d.AAL == 0 || d.AuthenticatedAt.IsZero():
+		case d.Root != root || nameOf(aalNames, int(d.AAL)) == "invalid" || d.AuthenticatedAt.IsZero():
 			return Chain{}, errors.New("identity: a delegation without its human's authentication")
 		case !d.NotBefore.Before(d.NotAfter):
 			return Chain{}, errors.New("identity: a delegation that ends before it starts")

@@ -7,7 +7,8 @@
 // An [Identity] has an opaque [ID] that is never used again, a [Kind], a canonical [Handle], and external identities, each
 // an exact pair of issuer and subject. A person is one identity of [KindHuman]; her other accounts are of another kind and
 // are hers by sponsorship. Everything that is not a human is controlled by humans: its sponsors, and those who delegated to it.
-// Control counts towards a person's party for [PartyMemory] after it ended ([Identity.Controllers]).
+// Control counts towards a person's party for [PartyMemory] after it ended ([Identity.Controllers]). A sponsor counts as living until she
+// leaves: while she is only suspended, what she sponsors goes on.
 //
 // # Callers
 //

@@ -9,17 +9,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
-// ErrDenied is wrapped by every refusal to make or to admit a [Caller].
-var ErrDenied = errors.New("identity: denied")
+// ErrDenied is wrapped by every refusal: to make or to admit a [Caller], and by the other packages to let it do something.
+var ErrDenied = errors.New("denied")
 
 // An Assertion is what an [Authenticator] has established.
 type Assertion struct {
 	Subject         string    // as the issuer calls it
 	AAL             AAL       // the strength that was proven
 	AuthenticatedAt time.Time // when
-	Session         string    // the host's name for the session, for the record; may be empty, never a secret
+	Session         string    // the host's name for the session, for the record; at most 256 bytes, may be empty, never a secret
 }
 
 // An Authenticator verifies proofs for one issuer. Every sentence below is a case in identitytest.TestAuthenticator.
@@ -31,9 +32,10 @@ type Authenticator interface {
 
 // A Gate makes callers and knows their standing. It is safe for concurrent use.
 type Gate struct {
-	dir   Directory
-	auth  map[string]Authenticator
-	clock func() time.Time
+	dir    Directory
+	auth   map[string]Authenticator
+	clock  func() time.Time
+	closed atomic.Bool
 
 	mu          sync.Mutex
 	identities  map[ID]*atomic.Pointer[Identity]
@@ -55,7 +57,7 @@ func NewGate(dir Directory, authenticators map[string]Authenticator, clock func(
 		clock = time.Now
 	}
 	return &Gate{
-		dir: dir, auth: maps.Clone(authenticators), clock: clock,
+		dir: Guarded(dir), auth: maps.Clone(authenticators), clock: clock,
 		identities: map[ID]*atomic.Pointer[Identity]{}, delegations: map[ID]*atomic.Pointer[Delegation]{},
 	}, nil
 }
@@ -78,7 +80,7 @@ func (g *Gate) Caller(ctx context.Context, issuer string, proof []byte) (_ Calle
 	if a == nil {
 		return Caller{}, fmt.Errorf("%w: no authenticator for issuer %q", ErrDenied, issuer)
 	}
-	said, err := authenticate(ctx, a, proof)
+	said, err := Guard("authenticator", func() (Assertion, error) { return a.Authenticate(ctx, proof) })
 	if err != nil {
 		return Caller{}, fmt.Errorf("%w: issuer %q: %w", ErrDenied, issuer, err)
 	}
@@ -86,6 +88,8 @@ func (g *Gate) Caller(ctx context.Context, issuer string, proof []byte) (_ Calle
 	switch {
 	case said.Subject == "" || nameOf(aalNames, int(said.AAL)) == "invalid" || said.AuthenticatedAt.IsZero():
 		return Caller{}, fmt.Errorf("%w: issuer %q: an assertion without subject, strength or time", ErrDenied, issuer)
+	case len(said.Session) > 256 || !utf8.ValidString(said.Session):
+		return Caller{}, fmt.Errorf("%w: issuer %q: a session's name is text of at most 256 bytes", ErrDenied, issuer)
 	case said.AuthenticatedAt.After(now.Add(time.Minute)):
 		return Caller{}, fmt.Errorf("%w: issuer %q: authenticated in the future", ErrDenied, issuer)
 	case said.AuthenticatedAt.After(now):
@@ -99,23 +103,16 @@ func (g *Gate) Caller(ctx context.Context, issuer string, proof []byte) (_ Calle
 		return Caller{}, fmt.Errorf("%w: issuer %q: the directory returned somebody else", ErrDenied, issuer)
 	}
 	c := Caller{&caller{gate: g, self: g.Push(id), proven: said}}
-	return c, g.Admit(c, now)
-}
-
-// authenticate turns a panic into a refusal, without its text, which may hold the proof.
-func authenticate(ctx context.Context, a Authenticator, proof []byte) (said Assertion, err error) {
-	defer func() {
-		if recover() != nil {
-			said, err = Assertion{}, errors.New("the authenticator panicked")
-		}
-	}()
-	return a.Authenticate(ctx, proof)
+	if _, err := g.Admit(c, now); err != nil {
+		return Caller{}, err
+	}
+	return c, nil
 }
 
 // Under returns c acting under the delegation, which must be live and lead to c's identity.
 func (g *Gate) Under(ctx context.Context, c Caller, delegation ID) (Caller, error) {
 	now := g.clock()
-	if err := g.Admit(c, now); err != nil {
+	if _, err := g.Admit(c, now); err != nil {
 		return Caller{}, err
 	}
 	if c.Chain().Len() > 0 {
@@ -141,7 +138,10 @@ func (g *Gate) Under(ctx context.Context, c Caller, delegation ID) (Caller, erro
 		out.lending = append(out.lending, g.PushDelegation(d))
 	}
 	bound := Caller{out}
-	return bound, g.Admit(bound, now)
+	if _, err := g.Admit(bound, now); err != nil {
+		return Caller{}, err
+	}
+	return bound, nil
 }
 
 // Links returns the delegations that lead to the one with the given ID, from the human's on. They are not yet checked.
@@ -160,34 +160,53 @@ func (g *Gate) Links(ctx context.Context, delegation ID) ([]Delegation, error) {
 	return links, nil
 }
 
-// Admit reports why c may not act at now: it is zero or another gate's, an identity on its chain is not active, is not of the kind
-// that its place needs, or a delegation is not live. It reads memory only.
-func (g *Gate) Admit(c Caller, now time.Time) error {
-	if c.c == nil || g == nil || c.c.gate != g {
-		return fmt.Errorf("%w: the caller was not made by this gate", ErrDenied)
-	}
-	if id := c.c.self.Load(); !id.Active || !id.Sponsored(now) {
-		return fmt.Errorf("%w: %s is not active", ErrDenied, id.Handle)
-	}
-	for i, node := range c.c.nodes {
-		id := node.Load()
-		if want := c.c.chain.links[i].From; id.ID != want || !id.Active || !id.Sponsored(now) {
-			return fmt.Errorf("%w: an identity on the chain is not active", ErrDenied)
-		}
-		if (id.Kind == KindHuman) != (i == 0) || i > 0 && id.Kind != KindAgent {
-			return fmt.Errorf("%w: a chain leads from a human through agents", ErrDenied)
-		}
-	}
-	if len(c.c.nodes) > 0 && c.c.self.Load().Kind != KindAgent {
-		return fmt.Errorf("%w: a chain leads from a human through agents", ErrDenied)
-	}
-	for _, d := range c.c.lending {
-		if !d.Load().LiveAt(now) {
-			return fmt.Errorf("%w: a delegation has ended", ErrDenied)
-		}
-	}
-	return nil
+// A Standing is what a gate knows of an admitted caller at one moment. What is decided about the caller is decided on one Standing.
+type Standing struct {
+	Principals      []Identity   // whose authority must all suffice: the human at the root of the chain, then each agent; without a chain, the identity alone
+	Links           []Delegation // of the chain, from the human's on; one less than Principals
+	AAL             AAL          // how the human at the root, or without a chain the identity itself, was authenticated
+	AuthenticatedAt time.Time    // and when
 }
+
+// Root returns the identity whose privilege it is: the human at the root of the chain, or without one the caller itself.
+func (s *Standing) Root() *Identity { return &s.Principals[0] }
+
+// Self returns the identity that acts.
+func (s *Standing) Self() *Identity { return &s.Principals[len(s.Principals)-1] }
+
+// Admit returns the standing of c at now, or why it may not act: it is zero or another gate's, an identity on its chain is not active, not
+// sponsored or not of the kind that its place needs, or a delegation is not live. It reads memory only.
+func (g *Gate) Admit(c Caller, now time.Time) (Standing, error) {
+	if c.c == nil || g == nil || c.c.gate != g {
+		return Standing{}, fmt.Errorf("%w: the caller was not made by this gate", ErrDenied)
+	}
+	if g.closed.Load() {
+		return Standing{}, fmt.Errorf("%w: the gate is closed", ErrDenied)
+	}
+	var s Standing
+	s.AAL, s.AuthenticatedAt = c.Authentication()
+	for i, node := range append(slices.Clone(c.c.nodes), c.c.self) {
+		id := node.Load().Clone()
+		switch {
+		case !id.Active || !id.Sponsored(now):
+			return Standing{}, fmt.Errorf("%w: %s is not active", ErrDenied, id.Handle)
+		case c.c.chain.Len() > 0 && (i == 0) != (id.Kind == KindHuman), i > 0 && id.Kind != KindAgent:
+			return Standing{}, fmt.Errorf("%w: a chain leads from a human through agents", ErrDenied)
+		}
+		s.Principals = append(s.Principals, id)
+	}
+	for i, node := range c.c.lending {
+		d := node.Load().clone()
+		if !d.LiveAt(now) || d.From != s.Principals[i].ID || d.To != s.Principals[i+1].ID {
+			return Standing{}, fmt.Errorf("%w: a delegation has ended", ErrDenied)
+		}
+		s.Links = append(s.Links, d)
+	}
+	return s, nil
+}
+
+// Close makes the gate refuse every caller from now on.
+func (g *Gate) Close() { g.closed.Store(true) }
 
 // Push tells the gate what id is now, for every caller that it made. What is older than what the gate knows is ignored. It returns the
 // place where the gate keeps it.
@@ -202,6 +221,7 @@ func (g *Gate) Push(id Identity) *atomic.Pointer[Identity] {
 func (g *Gate) PushDelegation(d Delegation) *atomic.Pointer[Delegation] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	d = d.clone()
 	return push(g.delegations, d.ID, &d, func(a, b *Delegation) bool { return a.Version < b.Version || b.Revoked && !a.Revoked })
 }
 
@@ -216,6 +236,9 @@ func push[T any](nodes map[ID]*atomic.Pointer[T], id ID, v *T, older func(a, b *
 	}
 	return node
 }
+
+// Made reports whether c is one of g's.
+func (g *Gate) Made(c Caller) bool { return g != nil && c.c != nil && c.c.gate == g }
 
 // IsZero reports whether c is nobody.
 func (c Caller) IsZero() bool { return c.c == nil }
@@ -234,19 +257,6 @@ func (c Caller) Identity() Identity {
 		return Identity{}
 	}
 	return c.c.self.Load().Clone()
-}
-
-// Principals returns the identities whose authority must all suffice, as the gate knows them now: the human at the root of the
-// chain, then each agent; without a chain, the identity alone.
-func (c Caller) Principals() []Identity {
-	if c.c == nil {
-		return nil
-	}
-	out := make([]Identity, 0, len(c.c.nodes)+1)
-	for _, n := range c.c.nodes {
-		out = append(out, n.Load().Clone())
-	}
-	return append(out, c.Identity())
 }
 
 // Chain returns the delegations that c acts under; empty if it acts for itself.
@@ -278,3 +288,14 @@ func (c Caller) Session() string {
 
 // String names the caller by ID, for logs.
 func (c Caller) String() string { return c.ID().String() }
+
+// An AuthenticatorFunc is an [Authenticator] by a function.
+type AuthenticatorFunc func(ctx context.Context, proof []byte) (Assertion, error)
+
+// Authenticate calls f. A nil f refuses.
+func (f AuthenticatorFunc) Authenticate(ctx context.Context, proof []byte) (Assertion, error) {
+	if f == nil {
+		return Assertion{}, errors.New("identity: no authenticator")
+	}
+	return f(ctx, proof)
+}

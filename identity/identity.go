@@ -36,7 +36,7 @@ type Control struct {
 type Identity struct {
 	ID          ID           `json:"id"`
 	Kind        Kind         `json:"kind"`
-	Handle      Handle       `json:"handle"`
+	Handle      Handle       `json:"handle,omitzero"`       // none once it is deleted
 	DisplayName string       `json:"displayName,omitempty"` // free text
 	External    []External   `json:"external,omitempty"`
 	Groups      []Membership `json:"groups,omitempty"`
@@ -114,6 +114,13 @@ func (id *Identity) Sponsored(now time.Time) bool {
 	})
 }
 
+// sponsoredBy reports whether the human is a sponsor of id at now, or was within [PartyMemory].
+func (id *Identity) sponsoredBy(human ID, now time.Time) bool {
+	return slices.ContainsFunc(id.Controls, func(c Control) bool {
+		return c.Sponsor && c.Human == human && (c.Until.IsZero() || now.Before(c.Until.Add(PartyMemory)))
+	})
+}
+
 // ErrNotFound is wrapped by what a [Directory] returns when nothing has the name.
 var ErrNotFound = errors.New("identity: not found")
 
@@ -127,4 +134,22 @@ type Directory interface {
 	Find(ctx context.Context, x External) (Identity, error)
 	// Delegation returns the delegation with the given ID, revoked and expired ones too; if there is none, the error wraps ErrNotFound.
 	Delegation(ctx context.Context, id ID) (Delegation, error)
+}
+
+// New returns an identity with a new ID, known to the issuer by its handle, that has always been in the groups. The handle must be canonical,
+// see [ParseHandle]. What is not human has no sponsor yet: the lifecycle's Register gives it the caller, and a founder needs Controls.
+func New(kind Kind, handle, issuer string, groups ...string) (Identity, error) {
+	h, err := ParseHandle(handle)
+	if err != nil {
+		return Identity{}, err
+	}
+	id := Identity{ID: NewID(), Kind: kind, Handle: h, External: []External{{issuer, handle}}}
+	for _, g := range groups {
+		id.Groups = append(id.Groups, Membership{Group: g})
+	}
+	checked := id
+	if kind != KindHuman {
+		checked.Controls = []Control{{Human: NewID(), Sponsor: true}}
+	}
+	return id, checked.Check()
 }

@@ -26,7 +26,7 @@ const (
 	maxInt   = 1<<53 - 1
 )
 
-// A SyntaxError says what is wrong in a document and where. It never quotes a value.
+// A SyntaxError says what is wrong in a document and where. It quotes no value unless the UnmarshalText of its type does.
 type SyntaxError struct {
 	Line, Column int // from 1; Column counts bytes
 	Msg          string
@@ -39,6 +39,7 @@ func (e *SyntaxError) Error() string {
 type node struct {
 	kind    byte // one of { [ " 0 t f n
 	off     int
+	end     int
 	text    string   // of a string, decoded; of a number, as written
 	names   []string // of an object's members
 	nameOff []int
@@ -46,8 +47,9 @@ type node struct {
 }
 
 type parser struct {
-	src []byte
-	pos int
+	src     []byte
+	pos     int
+	scalars bool // whether check looks at them
 }
 
 // parse reads exactly one JSON value.
@@ -91,17 +93,17 @@ func (p *parser) peek() byte {
 	return 0
 }
 
-func (p *parser) value(depth int) (*node, error) {
+func (p *parser) value(depth int) (n *node, err error) {
 	if depth > maxDepth {
 		return nil, p.fail(p.pos, "nested deeper than %d", maxDepth)
 	}
 	c := p.peek()
-	n := &node{kind: c, off: p.pos}
+	n = &node{kind: c, off: p.pos}
+	defer func() { n.end = p.pos }()
 	switch {
 	case c == '{' || c == '[':
 		return n, p.container(n, depth)
 	case c == '"':
-		var err error
 		n.text, err = p.str()
 		return n, err
 	case c == '-' || c >= '0' && c <= '9':
@@ -115,7 +117,7 @@ func (p *parser) value(depth int) (*node, error) {
 			return n, nil
 		}
 	}
-	return nil, p.fail(p.pos, "a value is expected")
+	return n, p.fail(p.pos, "a value is expected")
 }
 
 func (p *parser) container(n *node, depth int) error {
@@ -205,7 +207,7 @@ func (p *parser) escape() (rune, error) {
 	if p.pos >= len(p.src) {
 		return 0, p.fail(p.pos, "an escape without an end")
 	}
-	c := p.src[p.pos]
+	c, start := p.src[p.pos], p.pos-1
 	p.pos++
 	if i := strings.IndexByte(`"\/bfnrt`, c); i >= 0 {
 		return rune("\"\\/\b\f\n\r\t"[i]), nil
@@ -227,7 +229,7 @@ func (p *parser) escape() (rune, error) {
 			return r, nil
 		}
 	}
-	return 0, p.fail(p.pos, "a lone surrogate")
+	return 0, p.fail(start, "a lone surrogate")
 }
 
 func (p *parser) hex4() (rune, error) {

@@ -43,10 +43,12 @@ func appendValue(dst []byte, v reflect.Value) ([]byte, error) {
 		return nil, errors.New("a nil interface has no canonical form")
 	}
 	switch t := v.Type(); {
+	case (t.Kind() == reflect.Pointer || t.Kind() == reflect.Interface) && (v.IsNil() || v.Elem().Type() == timeType):
+		return appendValue(dst, v.Elem())
 	case t == timeType:
 		at := v.Interface().(time.Time)
-		if y := at.UTC().Year(); y < 1 || y > 9999 || !Time(at).Equal(at) {
-			return nil, errors.New("a time must be a whole number of microseconds in the years 1 to 9999")
+		if at.UTC().Year() > 9999 || !at.After(time.Time{}) || !Time(at).Equal(at) {
+			return nil, errors.New("a time must be a whole number of microseconds in the years 1 to 9999, and not the zero time")
 		}
 		return appendString(dst, at.UTC().Format(timeLayout))
 	case t == bytesType:
@@ -179,16 +181,16 @@ func Decode(doc []byte, v any) error {
 	if err := p.check(n, reflect.TypeOf(v)); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(doc, v); err != nil {
-		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return p.fail(int(e.Offset), "member %q: a %v is expected", e.Field, e.Type)
+	if err = json.Unmarshal(doc, v); err != nil {
+		p.scalars = true // to find which
+		if at := p.check(n, reflect.TypeOf(v)); at != nil {
+			return at
 		}
-		return err
 	}
-	return nil
+	return err
 }
 
-// check compares the member names of n with t's, which encoding/json folds and ignores.
+// check compares n with t where encoding/json does not: it folds and ignores member names, and reads times in other forms.
 func (p *parser) check(n *node, t reflect.Type) error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -197,10 +199,25 @@ func (p *parser) check(n *node, t reflect.Type) error {
 		return p.fail(n.off, "null")
 	}
 	switch k := t.Kind(); {
-	case t == timeType || reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
+	case t == timeType:
+		at, err := time.Parse(time.RFC3339, n.text)
+		layout := timeLayout[:len("2006-01-02T15:04:05")] // of just that text, which time.Parse does not insist on
+		if _, fraction, dot := strings.Cut(n.text, "."); dot {
+			layout += ".000000"[:1+min(6, max(0, strings.IndexAny(fraction, "Z+-")))]
+		}
+		switch {
+		case n.kind != '"':
+			return p.fail(n.off, "a string is expected")
+		case err != nil || at.Format(layout+"Z07:00") != n.text:
+			return p.fail(n.off, "a time with at most microseconds is expected")
+		case !at.After(time.Time{}):
+			return p.fail(n.off, "the zero time is not a bound: leave it out")
+		}
+	case reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
 		if n.kind != '"' {
 			return p.fail(n.off, "a string is expected")
 		}
+		return p.scalar(n, t)
 	case n.kind == '{' && k == reflect.Struct:
 		fields := fieldsOf(t)
 		for i, name := range n.names {
@@ -218,8 +235,23 @@ func (p *parser) check(n *node, t reflect.Type) error {
 				return err
 			}
 		}
-	case n.kind == '{' || n.kind == '[':
+	case n.kind == '{' || n.kind == '[' || k == reflect.Struct || k == reflect.Map || k == reflect.Slice && t != bytesType:
 		return p.fail(n.off, "a %v is expected", t)
+	default:
+		return p.scalar(n, t)
+	}
+	return nil
+}
+
+func (p *parser) scalar(n *node, t reflect.Type) error {
+	if !p.scalars {
+		return nil
+	}
+	err := json.Unmarshal(p.src[n.off:n.end], reflect.New(t).Interface())
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return p.fail(n.off, "a %v is expected", t)
+	} else if err != nil {
+		return p.fail(n.off, "%v", err)
 	}
 	return nil
 }
