@@ -1,0 +1,250 @@
+package audit
+
+import (
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/bailiwick-go/bailiwick/internal/canon"
+)
+
+// ErrLocked means that the log is open elsewhere, in this process or another.
+var ErrLocked = errors.New("audit: the log is open elsewhere")
+
+// A LogDir is a [Log] in a directory laid out as c2sp.org/tlog-tiles says, so that any file server can publish it. It has one writer, and
+// any number of readers, with [NewReader] on what [os.OpenRoot] returns. An acknowledged leaf survives a crash.
+//
+// A log of which all files were set back to an earlier state, or removed, looks like an earlier or a new log. Only somebody who has seen
+// a later checkpoint can tell: see [VerifyConsistency].
+type LogDir struct {
+	*writer
+	files *dirFiles
+}
+
+var _ Log = (*LogDir)(nil)
+
+// OpenLog opens the log in dir for writing, and begins one if there is none. The origin is a name such as "example.org/gateway", of ASCII
+// letters, digits and . _ - @ = ~ : / only. The key is an Ed25519 key, the same at every opening. A log that another writer has
+// open is [ErrLocked]. A log of another origin or key, and one whose files do not end as the checkpoint says, is an error; what
+// a crash left behind the checkpoint is not, and is written over.
+func OpenLog(dir, origin string, key crypto.Signer) (*LogDir, error) {
+	if err := canon.CheckName(origin, '/'); err != nil {
+		return nil, fmt.Errorf("audit: origin: %w", err)
+	}
+	if _, err := VerifierKey(origin, key); err != nil {
+		return nil, err
+	}
+	d, err := openDir(dir)
+	if errors.Is(err, ErrLocked) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("audit: log directory: %w", err)
+	}
+	w, err := openLog(d, origin, key)
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	return &LogDir{w, d}, nil
+}
+
+// Close ends the log's writing, after what is being appended, and lets others open it.
+func (l *LogDir) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(l.failed, fs.ErrClosed) {
+		return nil
+	}
+	l.failed = fs.ErrClosed
+	return l.files.close()
+}
+
+// dirFiles is a storage in a directory. A file is written as tempFile in the top directory and renamed, so that at most that is left over.
+type dirFiles struct {
+	root *os.Root
+	lock *os.File
+	info fs.FileInfo     // of the directory
+	made map[string]bool // directories that are known to be durable
+}
+
+const (
+	lockFileName = ".lock"
+	tempFile     = ".tmp"
+)
+
+// openDirs has every directory that this process has open. A lock need not hold between two files of one process on every file
+// system, and a directory can have several paths.
+var openDirs struct {
+	sync.Mutex
+	list []fs.FileInfo
+}
+
+func openDir(dir string) (_ *dirFiles, err error) {
+	if err := makeDirs(dir); err != nil {
+		return nil, err
+	}
+	d := &dirFiles{made: map[string]bool{}}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.root, err = os.OpenRoot(dir); err != nil {
+		return nil, err
+	}
+	info, err := d.root.Stat(".")
+	if err != nil {
+		return nil, err
+	}
+	openDirs.Lock()
+	defer openDirs.Unlock()
+	if slices.ContainsFunc(openDirs.list, func(o fs.FileInfo) bool { return os.SameFile(o, info) }) {
+		return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
+	}
+	if d.lock, err = d.root.OpenFile(lockFileName, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return nil, err
+	}
+	if err := lockFile(d.lock); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, dir)
+	}
+	if err := d.root.Remove(tempFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if _, err := d.root.Lstat(checkpointFile); errors.Is(err, fs.ErrNotExist) {
+		if _, err := d.root.Lstat("tile"); !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s has tiles and no checkpoint", dir)
+		}
+		if err := syncDir(filepath.Dir(filepath.Clean(dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return nil, err
+		}
+	}
+	d.info = info
+	openDirs.list = append(openDirs.list, info)
+	return d, nil
+}
+
+// close gives up the lock and whatever else was opened.
+func (d *dirFiles) close() error {
+	var errs []error
+	if d.info != nil {
+		openDirs.Lock()
+		openDirs.list = slices.DeleteFunc(openDirs.list, func(o fs.FileInfo) bool { return o == d.info })
+		openDirs.Unlock()
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+	}
+	if d.root != nil {
+		errs = append(errs, d.root.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (d *dirFiles) ReadFile(name string) ([]byte, error) { return d.root.ReadFile(name) }
+
+func (d *dirFiles) write(files []file) error {
+	var dirs []string
+	for _, f := range files {
+		dir := path.Dir(f.name)
+		if err := d.makeDir(dir); err != nil {
+			return err
+		}
+		if err := d.put(f); err != nil {
+			return err
+		}
+		if !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	for _, dir := range dirs {
+		if err := d.sync(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put writes f's content and only then gives it f's name.
+func (d *dirFiles) put(f file) error {
+	t, err := d.root.OpenFile(tempFile, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = t.Write(f.data)
+	if err == nil {
+		err = t.Sync()
+	}
+	if err := errors.Join(err, t.Close()); err != nil {
+		return err
+	}
+	return d.root.Rename(tempFile, f.name)
+}
+
+// makeDir makes dir if there is none, and it and those above it durable.
+func (d *dirFiles) makeDir(dir string) error {
+	if dir == "." || d.made[dir] {
+		return nil
+	}
+	parent := path.Dir(dir)
+	if err := d.makeDir(parent); err != nil {
+		return err
+	}
+	if err := d.root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := d.sync(parent); err != nil {
+		return err
+	}
+	if len(d.made) > 1000 {
+		clear(d.made)
+	}
+	d.made[dir] = true
+	return nil
+}
+
+func (d *dirFiles) sync(dir string) error {
+	f, err := d.root.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func (d *dirFiles) remove(dir string) {
+	delete(d.made, dir)
+	d.root.RemoveAll(dir) // what is left is not read
+}
+
+// makeDirs is os.MkdirAll, durably.
+func makeDirs(dir string) error {
+	dir = filepath.Clean(dir)
+	err := os.Mkdir(dir, 0o700)
+	if parent := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && parent != dir {
+		if err := makeDirs(parent); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
