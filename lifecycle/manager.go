@@ -1,0 +1,399 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/internal/canon"
+)
+
+// A Manager writes identities and delegations. It is safe for concurrent use.
+type Manager struct {
+	*Directory
+	store *audit.Store
+	gate  *identity.Gate
+	auth  identity.Authority
+}
+
+// NewManager returns a manager over the store for callers of the gate. A nil store or gate is an error; a nil authority allows nothing
+// but what a sponsor may do.
+func NewManager(s *audit.Store, g *identity.Gate, a identity.Authority) (*Manager, error) {
+	if s == nil || g == nil {
+		return nil, errors.New("lifecycle: a manager needs a store and a gate")
+	}
+	return &Manager{NewDirectory(s), s, g, a}, nil
+}
+
+// Founders returns the writes that register the identities as active, for the first transaction of a store. Nobody allows them:
+// the event that starts the log names them.
+func Founders(s *audit.Store, cause audit.EventID, ids ...identity.Identity) ([]audit.Write, error) {
+	d := NewDirectory(s)
+	var writes []audit.Write
+	for _, id := range ids {
+		if err := id.Check(); err != nil {
+			return nil, err
+		}
+		e := event(s, "identity.registered", audit.Actor{}, cause, id.ID)
+		e.Fields = map[string]string{"kind": id.Kind.String(), "state": string(Active)}
+		writes = append(writes, d.identities.Put(audit.Row[entry]{ID: recordID(id.ID), Value: entry{id, Active, s.Now(), e.ID}}, e))
+	}
+	return writes, nil
+}
+
+func recordID(id identity.ID) audit.ID { return audit.ID(id.String()) }
+
+func event(s *audit.Store, kind string, actor audit.Actor, cause audit.EventID, subject identity.ID) *audit.Event {
+	e := s.NewEvent(kind, actor, cause)
+	e.Subject = subject
+	return e
+}
+
+// Register adds a pending identity, under a new ID whatever id says. Its groups begin now; the sponsor of what is not human is the caller
+// alone.
+func (m *Manager) Register(ctx context.Context, c identity.Caller, id identity.Identity) (identity.Identity, error) {
+	now := m.store.Now()
+	st, err := m.gate.Admit(c, now)
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	id = id.Clone()
+	id.ID = identity.NewID() // a policy may name one that nobody has yet
+	if id.Controls = nil; id.Kind != identity.KindHuman {
+		if c.Identity().Kind != identity.KindHuman || c.Chain().Len() > 0 {
+			return identity.Identity{}, fmt.Errorf("%w: only a human acting for herself can sponsor", identity.ErrDenied)
+		}
+		id.Controls = []identity.Control{{Human: c.ID(), Sponsor: true}}
+	}
+	for i := range id.Groups {
+		id.Groups[i].Since = now
+	}
+	if err := id.Check(); err != nil {
+		return identity.Identity{}, err
+	}
+	basis, err := m.allowed(nil, c, "identity:register", "identity/"+id.Kind.String())
+	for _, g := range id.Groups {
+		if err == nil {
+			basis, err = m.allowed(basis, c, "group:join", "group/"+g.Group)
+		}
+	}
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	e := event(m.store, "identity.registered", audit.ActorOf(c), audit.EventID{}, id.ID)
+	e.Fields = map[string]string{"kind": id.Kind.String(), "state": string(Pending)}
+	return m.write(ctx, audit.Row[entry]{ID: recordID(id.ID), Value: entry{id, Pending, now, e.ID}}, e, st, basis...)
+}
+
+// write commits the row's next version, based on the standing, and tells the gate.
+func (m *Manager) write(ctx context.Context, row audit.Row[entry], e *audit.Event, st identity.Standing, basis ...audit.Read) (identity.Identity, error) {
+	err := m.store.Commit(ctx, audit.Tx{Writes: []audit.Write{m.identities.Put(row, e)}, Reads: append(audit.ReadsOf(st), basis...)})
+	row.Version++
+	id := known(row)
+	if err != nil {
+		if !id.Active && !errors.Is(err, audit.ErrConflict) {
+			m.gate.Push(id) // whether or not it is on the record, this node refuses
+		}
+		return identity.Identity{}, err
+	}
+	m.gate.Push(id)
+	return id, nil
+}
+
+// eventNames are the kinds of the audit events.
+var eventNames = map[Event]string{
+	Activate: "identity.activated", Suspend: "identity.suspended", Resume: "identity.resumed", Quarantine: "identity.quarantined",
+	Adopt: "identity.adopted", Leave: "identity.leaving", Complete: "identity.deactivated", Delete: "identity.deleted",
+}
+
+// Apply lets the event happen to the identity. It returns the audit event, as the cause of whatever follows, and the effects that are now due.
+// Where an event with effects has happened already, they are returned again, so that what was interrupted can go on.
+func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, ev Event) (head audit.EventID, due []Effect, err error) {
+	err = audit.Retry(func() error {
+		head, due, err = m.apply(ctx, c, id, ev)
+		return err
+	})
+	return head, due, err
+}
+
+func (m *Manager) apply(ctx context.Context, c identity.Caller, id identity.ID, ev Event) (audit.EventID, []Effect, error) {
+	now := m.store.Now()
+	st, err := m.gate.Admit(c, now)
+	if err != nil {
+		return audit.EventID{}, nil, err
+	}
+	row, err := m.identities.Load(ctx, recordID(id))
+	if err != nil {
+		return audit.EventID{}, nil, notFound(err)
+	}
+	m.gate.Push(known(row)) // in case the commit that made it was not heard
+	subject := &row.Value.Identity
+	var basis []audit.Read
+	if !((ev == Suspend || ev == Leave) && subject.Kind != identity.KindHuman && c.Chain().Len() == 0 &&
+		slices.ContainsFunc(subject.Controls, func(k identity.Control) bool { return k.Sponsor && k.Human == c.ID() && k.Until.IsZero() })) {
+		if basis, err = m.allowed(nil, c, "identity:"+string(ev), "identity/"+id.String()); err != nil {
+			return audit.EventID{}, nil, err
+		}
+	}
+	if t, err := Next(row.Value.State, ev); err != nil || t.To != Active {
+		basis = nil // what takes away waits for nothing
+	}
+	for t := range Transitions() {
+		if t.Event == ev && t.To == row.Value.State && len(t.Effects) > 0 {
+			return row.Value.Head, t.Effects, nil
+		}
+	}
+	t, err := Next(row.Value.State, ev)
+	if err != nil {
+		return audit.EventID{}, nil, err
+	}
+	switch {
+	case ev == Quarantine && subject.Sponsored(now):
+		return audit.EventID{}, nil, fmt.Errorf("%w: it is human or has a sponsor", identity.ErrDenied)
+	case t.To == Active && !subject.Sponsored(now):
+		return audit.EventID{}, nil, fmt.Errorf("%w: it has no sponsor", identity.ErrDenied)
+	case ev == Delete:
+		*subject = identity.Identity{ID: subject.ID, Kind: subject.Kind}
+	case ev == Adopt:
+		if c.Identity().Kind != identity.KindHuman || c.Chain().Len() > 0 {
+			return audit.EventID{}, nil, fmt.Errorf("%w: only a human acting for herself can sponsor", identity.ErrDenied)
+		}
+		subject.Controls = append(subject.Controls, identity.Control{Human: c.ID(), Sponsor: true})
+	}
+	e := event(m.store, eventNames[ev], audit.ActorOf(c), row.Value.Head, id)
+	row.Value.State, row.Value.Since, row.Value.Head = t.To, now, e.ID
+	if _, err := m.write(ctx, row, e, st, basis...); err != nil {
+		return audit.EventID{}, nil, err
+	}
+	return e.ID, t.Effects, nil
+}
+
+// Move puts the identity into exactly the given groups. Memberships that stay keep their beginning. Each group that is new needs the
+// authority's word for "group:join", each that ends for "group:leave".
+func (m *Manager) Move(ctx context.Context, c identity.Caller, id identity.ID, groups ...string) (identity.Identity, error) {
+	now := m.store.Now()
+	st, err := m.gate.Admit(c, now)
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	row, err := m.identities.Load(ctx, recordID(id))
+	if err != nil {
+		return identity.Identity{}, notFound(err)
+	}
+	var next []identity.Membership
+	var basis []audit.Read
+	for _, g := range groups {
+		old := slices.IndexFunc(row.Value.Identity.Groups, func(m identity.Membership) bool { return m.Group == g })
+		if old >= 0 {
+			next = append(next, row.Value.Identity.Groups[old])
+			continue
+		}
+		if basis, err = m.allowed(basis, c, "group:join", "group/"+g); err != nil {
+			return identity.Identity{}, err
+		}
+		next = append(next, identity.Membership{Group: g, Since: now})
+	}
+	for _, old := range row.Value.Identity.Groups {
+		if !slices.Contains(groups, old.Group) {
+			if err := identity.Allowed(m.auth, c, "group:leave", "group/"+old.Group); err != nil {
+				return identity.Identity{}, err
+			}
+		}
+	}
+	row.Value.Identity.Groups = next
+	if err := row.Value.Identity.Check(); err != nil {
+		return identity.Identity{}, err
+	}
+	e := event(m.store, "identity.moved", audit.ActorOf(c), row.Value.Head, id)
+	row.Value.Head = e.ID
+	return m.write(ctx, row, e, st, basis...)
+}
+
+// A based authority names the record versions that its word rests on, so that what it allowed is not committed after it was taken away.
+type based interface {
+	AuthorizeOn(c identity.Caller, action, resource string) ([]audit.Read, error)
+}
+
+func (m *Manager) allowed(basis []audit.Read, c identity.Caller, action, resource string) ([]audit.Read, error) {
+	b, ok := m.auth.(based)
+	if !ok {
+		return basis, identity.Allowed(m.auth, c, action, resource)
+	}
+	more, err := identity.Guard("authority", func() ([]audit.Read, error) { return b.AuthorizeOn(c, action, resource) })
+	return append(basis, more...), err
+}
+
+// Delegate lends part of the caller's authority to an agent that the human at the root sponsors, or that the caller has the authority's word
+// for, "delegation:create" on "identity/" and the agent's ID. It is for the lifetime from now, with at most further links after it. A caller that
+// acts under a delegation lends on what it holds there. The agent comes under the control of the human at the root.
+func (m *Manager) Delegate(ctx context.Context, c identity.Caller, to identity.ID, scope identity.Scope, lifetime time.Duration, further int) (identity.Delegation, error) {
+	now := m.store.Now()
+	st, err := m.gate.Admit(c, now)
+	if err != nil {
+		return identity.Delegation{}, err
+	}
+	if lifetime <= 0 {
+		return identity.Delegation{}, errors.New("lifecycle: a delegation needs a positive lifetime")
+	}
+	row, err := m.identities.Load(ctx, recordID(to))
+	if err != nil {
+		return identity.Delegation{}, notFound(err)
+	}
+	agent := known(row)
+	if !slices.ContainsFunc(agent.Controls, func(k identity.Control) bool { return k.Sponsor && k.Human == st.Root().ID && k.Until.IsZero() }) {
+		if err := identity.Allowed(m.auth, c, "delegation:create", "identity/"+to.String()); err != nil {
+			return identity.Delegation{}, err
+		}
+	}
+	if agent.Kind != identity.KindAgent || !agent.Active || !agent.Sponsored(now) {
+		return identity.Delegation{}, fmt.Errorf("%w: only an active agent can be delegated to", identity.ErrDenied)
+	}
+	links := st.Links
+	d := identity.Delegation{
+		ID: identity.NewID(), Root: st.Root().ID, From: c.ID(), To: to, Scope: scope,
+		NotBefore: now, NotAfter: canon.Time(now.Add(lifetime)), Further: further,
+		AAL: st.AAL, AuthenticatedAt: canon.Time(st.AuthenticatedAt),
+	}
+	if len(links) > 0 {
+		d.Parent = links[len(links)-1].ID
+	} else if c.Identity().Kind != identity.KindHuman {
+		return identity.Delegation{}, fmt.Errorf("%w: authority is delegated by a human, or by an agent that acts for one", identity.ErrDenied)
+	}
+	if _, err := identity.NewChain(append(links, d)...); err != nil {
+		return identity.Delegation{}, fmt.Errorf("%w: %w", identity.ErrDenied, err)
+	}
+	made := event(m.store, "delegation.created", audit.ActorOf(c), audit.EventID{}, d.Root)
+	made.Fields = map[string]string{
+		"to": to.String(), "actions": strings.Join(scope.Actions, " "), "resources": strings.Join(scope.Resources, " "),
+		"notAfter": d.NotAfter.Format(time.RFC3339Nano), "further": strconv.Itoa(further),
+	}
+	writes := []audit.Write{m.delegations.Put(audit.Row[identity.Delegation]{ID: recordID(d.ID), Value: d}, made)}
+	control := event(m.store, "identity.controlled", audit.ActorOf(c), made.ID, to)
+	row.Value.Identity.Controls = hold(row.Value.Identity.Controls, d.Root, d.NotAfter)
+	row.Value.Head = control.ID
+	writes = append(writes, m.identities.Put(row, control))
+	if err := m.store.Commit(ctx, audit.Tx{Writes: writes, Reads: audit.ReadsOf(st)}); err != nil {
+		return identity.Delegation{}, err
+	}
+	row.Version++
+	m.gate.Push(known(row))
+	d.Version = 1
+	return d, nil
+}
+
+// hold adds the human's control until the time, or lengthens it.
+func hold(controls []identity.Control, human identity.ID, until time.Time) []identity.Control {
+	for i, k := range controls {
+		if k.Human == human && !k.Sponsor {
+			if !k.Until.IsZero() && k.Until.Before(until) {
+				controls[i].Until = until
+			}
+			return controls
+		}
+	}
+	return append(controls, identity.Control{Human: human, Until: until})
+}
+
+// RevokeDelegation ends the delegation and everything below it. Whoever lent it, the human at its root, and whoever may take away from the
+// agent may do so. It is idempotent.
+func (m *Manager) RevokeDelegation(ctx context.Context, c identity.Caller, id identity.ID) error {
+	row, err := m.delegations.Load(ctx, recordID(id))
+	if err != nil {
+		return notFound(err)
+	}
+	if _, err := m.gate.Admit(c, m.store.Now()); err != nil {
+		return err
+	}
+	if d := row.Value; c.Chain().Len() > 0 || c.ID() != d.From && c.ID() != d.Root {
+		if err := m.gate.MayTakeAway(ctx, c, d.To, m.auth, "delegation:revoke"); err != nil {
+			return err
+		}
+	}
+	return m.revoke(ctx, c, row, audit.EventID{})
+}
+
+func (m *Manager) revoke(ctx context.Context, c identity.Caller, row audit.Row[identity.Delegation], cause audit.EventID) error {
+	row.Value.Version = row.Version
+	if !row.Value.Revoked {
+		row.Value.Revoked = true
+		e := event(m.store, "delegation.revoked", audit.ActorOf(c), cause, row.Value.Root)
+		if err := m.store.Commit(ctx, audit.Tx{Writes: []audit.Write{m.delegations.Put(row, e)}}); err != nil {
+			return err
+		}
+		row.Value.Version++
+	}
+	m.gate.PushDelegation(row.Value)
+	return nil
+}
+
+// EndDelegations revokes every delegation that the identity is an end or the root of. It goes on past errors and returns them all.
+func (m *Manager) EndDelegations(ctx context.Context, c identity.Caller, id identity.ID, cause audit.EventID) error {
+	if err := m.gate.MayTakeAway(ctx, c, id, m.auth, "delegation:revoke"); err != nil {
+		return err
+	}
+	var errs []error
+	seen := map[audit.ID]bool{} // a record appears once for each of its keys
+	for row, err := range m.delegations.Scan(ctx, audit.Key("of/"+id.String())) {
+		if err == nil && !seen[row.ID] {
+			seen[row.ID] = true
+			err = m.revoke(ctx, c, row, cause)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// HandOver ends the identity's sponsorships and other control, and quarantines what is left without a sponsor. It returns what
+// it controlled and is quarantined, now or from before, whose effects ([Quarantine]) are due. It goes on past errors and returns them all.
+func (m *Manager) HandOver(ctx context.Context, c identity.Caller, id identity.ID, cause audit.EventID) (orphans []identity.ID, _ error) {
+	if err := m.gate.MayTakeAway(ctx, c, id, m.auth, "identity:hand_over"); err != nil {
+		return nil, err
+	}
+	state, err := m.State(ctx, id)
+	if err == nil && state != Leaving && state != Deactivated {
+		err = fmt.Errorf("%w: it is not leaving", identity.ErrDenied) // who stays stays responsible
+	}
+	if err != nil {
+		return nil, err
+	}
+	now := m.store.Now()
+	var errs []error
+	seen := map[audit.ID]bool{}
+	for row, err := range m.identities.Scan(ctx, audit.Key("control/"+id.String())) {
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		m.gate.Push(known(row)) // in case the commit that made it was not heard
+		changed := false
+		for i, k := range row.Value.Identity.Controls {
+			if k.Human == id && (k.Until.IsZero() || k.Until.After(now)) {
+				row.Value.Identity.Controls[i].Until, changed = now, true
+			}
+		}
+		if row.Value.State == Quarantined && !seen[row.ID] {
+			orphans = append(orphans, row.Value.Identity.ID)
+		}
+		if !changed || seen[row.ID] {
+			seen[row.ID] = true
+			continue
+		}
+		seen[row.ID] = true
+		kind := "identity.released"
+		if t, err := Next(row.Value.State, Quarantine); err == nil && !row.Value.Identity.Sponsored(now) {
+			kind, row.Value.State, row.Value.Since = eventNames[Quarantine], t.To, now
+			orphans = append(orphans, row.Value.Identity.ID)
+		}
+		e := event(m.store, kind, audit.ActorOf(c), cause, row.Value.Identity.ID)
+		row.Value.Head = e.ID
+		_, err = m.write(ctx, row, e, identity.Standing{})
+		errs = append(errs, err)
+	}
+	return orphans, errors.Join(errs...)
+}
