@@ -1,0 +1,409 @@
+package jit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/internal/canon"
+	"github.com/bailiwick-go/bailiwick/rbac"
+)
+
+// An Engine takes requests to grants and answers what may be done with them. It is safe for concurrent use.
+type Engine struct {
+	store  *audit.Store
+	gate   *identity.Gate
+	dir    identity.Directory
+	auth   identity.Authority
+	reload func(ctx context.Context) (*Policy, error)
+	closed func(ctx context.Context, g Grant)
+	grants audit.Table[Grant]
+	view   view
+}
+
+// A Config holds an engine's collaborators. Store, Gate and Directory are required.
+type Config struct {
+	Store     *audit.Store
+	Gate      *identity.Gate
+	Directory identity.Directory
+	Policy    *Policy            // nil allows nothing; see SetPolicy
+	Authority identity.Authority // for revoking what is another's; nil allows nobody to
+	// Reload reads the policy anew, after the engine's proved to be out of date; nil keeps what SetPolicy set.
+	Reload func(ctx context.Context) (*Policy, error)
+	// Closed is told of every grant and request that has ended before its time, once that is on the record or could not be put there; nil
+	// tells nobody.
+	Closed func(ctx context.Context, g Grant)
+}
+
+// NewEngine returns an engine with the grants that are in the store. Records whose seal is broken are left out: they hold for nothing.
+// Their error, which wraps [audit.ErrSeal], comes with a usable engine.
+func NewEngine(ctx context.Context, cfg Config) (*Engine, error) {
+	if cfg.Store == nil || cfg.Gate == nil || cfg.Directory == nil {
+		return nil, errors.New("jit: an engine needs a store, a gate and a directory")
+	}
+	e := &Engine{store: cfg.Store, gate: cfg.Gate, dir: identity.Guarded(cfg.Directory), auth: cfg.Authority, reload: cfg.Reload, closed: cfg.Closed,
+		grants: audit.NewTable(cfg.Store, GrantKind, grantKeys)}
+	e.SetPolicy(cfg.Policy)
+	var broken []error
+	for row, err := range e.grants.Scan(ctx, "due/") {
+		switch {
+		case errors.Is(err, audit.ErrSeal):
+			broken = append(broken, err)
+		case err != nil:
+			return nil, err
+		default:
+			e.view.put(row.Version, row.Value, e.store.Now())
+		}
+	}
+	return e, errors.Join(broken...)
+}
+
+func grantKeys(g *Grant) (index, unique []audit.Key) {
+	index = append(index, audit.Key("subject/"+g.Subject.String()))
+	if due := g.due(); !due.IsZero() {
+		index = append(index, audit.Key(fmt.Sprintf("due/%020d", due.UnixMicro())))
+	}
+	return index, nil
+}
+
+// SetPolicy makes the engine decide by p, unless it has a newer version of the same record.
+func (e *Engine) SetPolicy(p *Policy) { e.view.setPolicy(p) }
+
+// Limits of what one subject may have at one time.
+const (
+	maxScope = 64
+	maxOpen  = 256 // requests and grants that could still hold, or could have
+)
+
+// refusal is an error of [identity.ErrDenied] with what is missing.
+func refusal(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", identity.ErrDenied, fmt.Sprintf(format, args...))
+}
+
+// A moment is what one decision about one caller is made on.
+type moment struct {
+	now      time.Time
+	policy   *Policy
+	standing identity.Standing
+	self     *identity.Identity
+	actor    audit.Actor
+}
+
+// admit returns the moment, if c is somebody acting for itself.
+func (e *Engine) admit(c identity.Caller) (m moment, err error) {
+	m.now = e.store.Now()
+	if m.standing, err = e.gate.Admit(c, m.now); err != nil {
+		return m, err
+	}
+	if len(m.standing.Links) > 0 {
+		return m, refusal("privilege is asked for and approved by those who act for themselves")
+	}
+	if m.policy = e.view.policy.Load(); m.policy == nil {
+		return m, refusal("no policy")
+	}
+	m.self, m.actor = m.standing.Self(), audit.ActorOf(c)
+	return m, nil
+}
+
+// reads are the versions that the decision rests on, with the extra ones that the ledger keeps.
+func (m *moment) reads(extra ...audit.Read) []audit.Read {
+	kept := slices.DeleteFunc(extra, func(r audit.Read) bool { return r.Version == 0 })
+	return slices.Concat(audit.ReadsOf(m.standing), m.policy.reads(), kept)
+}
+
+// proven reports whether the caller's authentication is what the rule asks for.
+func (m *moment) proven(want *rbac.MFA) error {
+	if at := m.standing.AuthenticatedAt; want != nil &&
+		(m.standing.AAL < want.AAL || at.After(m.now) || m.now.Sub(at) > time.Duration(want.MaxAge)) {
+		return refusal("needs %v within the last %v", want.AAL, want.MaxAge)
+	}
+	return nil
+}
+
+// refused puts a refusal on the record, if it can be, and returns it.
+func (e *Engine) refused(ctx context.Context, c identity.Caller, subject identity.ID, cause audit.EventID, fields map[string]string, err error) error {
+	if !e.gate.Made(c) || !errors.Is(err, identity.ErrDenied) {
+		return err // nobody here, or not a refusal
+	}
+	ev := e.store.NewEvent("jit.refused", audit.ActorOf(c), cause)
+	ev.Subject, ev.Outcome, ev.Fields = subject, audit.Denied, fields
+	e.store.Commit(ctx, audit.Tx{Events: []*audit.Event{ev}})
+	return err
+}
+
+// Request files a request for the caller. It is refused where it could not be activated even if it were approved.
+func (e *Engine) Request(ctx context.Context, c identity.Caller, r Request) (Grant, error) {
+	g, err := e.request(ctx, c, r)
+	return g, e.refused(ctx, c, c.ID(), audit.EventID{}, map[string]string{"step": "request"}, err)
+}
+
+func (e *Engine) request(ctx context.Context, c identity.Caller, r Request) (Grant, error) {
+	m, err := e.admit(c)
+	if err != nil {
+		return Grant{}, err
+	}
+	rule := m.policy.rules[r.Role]
+	switch {
+	case rule == nil:
+		return Grant{}, refusal("no rule says how role %q is requested", r.Role)
+	case strings.TrimSpace(r.Reason) == "" || len(r.Reason) > 1000 || !utf8.ValidString(r.Reason):
+		return Grant{}, refusal("a reason of 1 to 1000 bytes is needed")
+	case len(r.Scope) > maxScope:
+		return Grant{}, refusal("a scope has at most %d patterns", maxScope)
+	case e.view.open(m.self.ID, m.now) >= maxOpen:
+		return Grant{}, refusal("%d requests and grants are enough for now", maxOpen)
+	case r.Duration <= 0 || r.Duration%rbac.Duration(time.Microsecond) != 0:
+		return Grant{}, refusal("a positive duration in whole microseconds is needed")
+	case r.Duration > rule.MaxDuration:
+		return Grant{}, refusal("%v is longer than the ceiling of %v", r.Duration, rule.MaxDuration)
+	}
+	if err := m.proven(rule.MFA); err != nil {
+		return Grant{}, err
+	}
+	if err := m.eligible(r, nil); err != nil {
+		return Grant{}, err
+	}
+	lapse := time.Duration(rule.Lapse)
+	if lapse == 0 {
+		lapse = DefaultLapse
+	}
+	g := Grant{
+		ID: audit.ID(uuid.NewString()), Subject: m.self.ID, Request: r, Slice: m.policy.slices[r.Role],
+		FiledAt: m.now, LapsesAt: canon.Time(m.now.Add(lapse)), Status: Requested,
+	}.clone()
+	if rule.Approval == nil {
+		g.Status = Approved
+	}
+	ev := e.event("jit.requested", m.actor, &g)
+	hash := g.Hash(e.store.Origin())
+	ev.Fields = map[string]string{
+		"role": r.Role, "scope": strings.Join(r.Scope, " "), "duration": r.Duration.String(), "lapsesAt": g.LapsesAt.Format(time.RFC3339Nano),
+		"rule": rule.ID, "slice": g.Slice.String(), "hash": hash.String(),
+	}
+	return e.write(ctx, audit.Row[Grant]{ID: g.ID, Value: g}, ev, m.reads())
+}
+
+// eligible asks whether the caller is eligible for what r asks, and shortens until, if it is not nil, to how long.
+func (m *moment) eligible(r Request, until *time.Time) error {
+	end, err := m.policy.roles.Eligible(subjectOf(m.self), r.Role, r.Scope, m.now)
+	if err != nil {
+		return fmt.Errorf("%w: %w", identity.ErrDenied, err)
+	}
+	if until != nil && !end.IsZero() && end.Before(*until) {
+		*until = end
+	}
+	return nil
+}
+
+func subjectOf(id *identity.Identity) rbac.Subject {
+	s := rbac.Subject{ID: id.ID, Groups: make([]string, 0, len(id.Groups))}
+	for _, m := range id.Groups {
+		s.Groups = append(s.Groups, m.Group)
+	}
+	return s
+}
+
+func (e *Engine) event(kind string, actor audit.Actor, g *Grant) *audit.Event {
+	ev := e.store.NewEvent(kind, actor, g.Head)
+	ev.Subject = g.Subject
+	g.Head = ev.ID
+	return ev
+}
+
+// write commits the row's next version and shows it to the view.
+func (e *Engine) write(ctx context.Context, row audit.Row[Grant], ev *audit.Event, reads []audit.Read) (Grant, error) {
+	if err := e.store.Commit(ctx, audit.Tx{Writes: []audit.Write{e.grants.Put(row, ev)}, Reads: reads}); err != nil {
+		return Grant{}, err
+	}
+	e.view.put(row.Version+1, row.Value, e.store.Now())
+	return row.Value.clone(), nil
+}
+
+// Load returns the grant as the ledger has it.
+func (e *Engine) Load(ctx context.Context, id audit.ID) (Grant, error) {
+	row, err := e.grants.Load(ctx, id)
+	return row.Value, err
+}
+
+// voter reports why the identity cannot decide on the grant: what an approver must be when deciding and still be at activation. It
+// returns the reads that the answer rests on: the approver's record, and the subject's, so that its party cannot change unseen.
+func (e *Engine) voter(ctx context.Context, m *moment, g *Grant, id identity.ID) ([]audit.Read, error) {
+	who, err := e.dir.Identity(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", identity.ErrDenied, err)
+	}
+	subject, err := e.dir.Identity(ctx, g.Subject)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", identity.ErrDenied, err)
+	}
+	approval := m.policy.rules[g.Request.Role].Approval
+	switch {
+	case who.ID != id || subject.ID != g.Subject:
+		return nil, refusal("the directory returned somebody else")
+	case who.Kind != identity.KindHuman:
+		return nil, refusal("only humans approve")
+	case !who.Active:
+		return nil, refusal("an approver is not active")
+	case slices.Contains(subject.Controllers(m.now), id):
+		return nil, refusal("nobody approves for their own party")
+	case approval == nil || !slices.ContainsFunc(approval.Groups, func(group string) bool { return who.Member(group, g.FiledAt) }):
+		return nil, refusal("an approver must be in one of %v since before the request was filed", groupsOf(approval))
+	}
+	return []audit.Read{
+		{Kind: audit.IdentityKind, ID: audit.ID(id.String()), Version: who.Version},
+		{Kind: audit.IdentityKind, ID: audit.ID(g.Subject.String()), Version: subject.Version},
+	}, nil
+}
+
+func groupsOf(a *Approval) []string {
+	if a == nil {
+		return nil
+	}
+	return a.Groups
+}
+
+// Approve records the caller's approval of the request with the given hash, which says what the caller has seen.
+func (e *Engine) Approve(ctx context.Context, c identity.Caller, id audit.ID, hash audit.Digest) (Grant, error) {
+	return e.vote(ctx, c, id, hash, true)
+}
+
+// Deny ends the request. Whoever could approve it may.
+func (e *Engine) Deny(ctx context.Context, c identity.Caller, id audit.ID, hash audit.Digest) (Grant, error) {
+	return e.vote(ctx, c, id, hash, false)
+}
+
+func (e *Engine) vote(ctx context.Context, c identity.Caller, id audit.ID, hash audit.Digest, approve bool) (Grant, error) {
+	return e.decide(ctx, c, id, map[bool]string{true: "approve", false: "deny"}[approve], func(m *moment, g *Grant) (*audit.Event, []audit.Read, error) {
+		switch status := g.StatusAt(m.now); {
+		case status != Requested && status != Approved:
+			return nil, nil, refusal("the request is %s", status)
+		case hash == audit.Digest{} || hash != g.Hash(e.store.Origin()):
+			return nil, nil, refusal("that is not the hash of the request")
+		case m.policy.slices[g.Request.Role] != g.Slice:
+			return nil, nil, refusal("the policy for role %q has changed since the request was filed", g.Request.Role)
+		case approve && slices.ContainsFunc(g.Votes, func(v Vote) bool { return v.Approver == m.self.ID }):
+			return nil, nil, refusal("each approver counts once")
+		}
+		reads, err := e.voter(ctx, m, g, m.self.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		rule := m.policy.rules[g.Request.Role]
+		if err := m.proven(rule.MFA); err != nil {
+			return nil, nil, err
+		}
+		kind := "jit.denied"
+		if g.Status = Denied; approve {
+			kind, g.Status = "jit.approved", Requested
+			g.Votes = append(g.Votes, Vote{m.self.ID, hash, g.Slice, m.now, m.standing.AAL, canon.Time(m.standing.AuthenticatedAt)})
+			if len(g.Votes) >= rule.Approval.Count {
+				g.Status = Approved
+			}
+		}
+		ev := e.event(kind, m.actor, g)
+		ev.Fields = map[string]string{"hash": hash.String(), "status": string(g.Status)}
+		return ev, m.reads(reads...), nil
+	})
+}
+
+// decide loads the grant, asks f what to do with it and commits that; if anything that it rests on has changed meanwhile, again from the start.
+func (e *Engine) decide(ctx context.Context, c identity.Caller, id audit.ID, step string,
+	f func(*moment, *Grant) (*audit.Event, []audit.Read, error)) (out Grant, err error) {
+	var seen Grant
+	err = audit.Retry(func() error {
+		m, err := e.admit(c)
+		if err != nil {
+			return err
+		}
+		row, err := e.grants.Load(ctx, id)
+		if err != nil {
+			return err
+		}
+		seen = row.Value
+		e.view.put(row.Version, row.Value, m.now) // in case the commit that made it was not heard
+		ev, reads, err := f(&m, &row.Value)
+		if err != nil {
+			return err
+		}
+		out, err = e.write(ctx, row, ev, reads)
+		if errors.Is(err, audit.ErrConflict) {
+			return errors.Join(err, e.refresh(ctx, m.standing))
+		}
+		return err
+	})
+	if canon.CheckName(string(id), '/') != nil {
+		id = "" // whatever the caller said
+	}
+	return out, e.refused(ctx, c, seen.Subject, seen.Head, map[string]string{"step": step, "grant": string(id)}, err)
+}
+
+// Activate starts the grant for its requester. Everything is asked again at this moment; what is missing is in the error, and the
+// request stays as it was.
+func (e *Engine) Activate(ctx context.Context, c identity.Caller, id audit.ID) (Grant, error) {
+	return e.decide(ctx, c, id, "activate", func(m *moment, g *Grant) (*audit.Event, []audit.Read, error) {
+		status, rule := g.StatusAt(m.now), m.policy.rules[g.Request.Role]
+		switch {
+		case m.self.ID != g.Subject:
+			return nil, nil, refusal("only who asked can activate")
+		case status == Requested && rule != nil && rule.Approval != nil:
+			return nil, nil, refusal("%d of %d approvals: need members of %v", len(g.Votes), rule.Approval.Count, rule.Approval.Groups)
+		case status != Approved:
+			return nil, nil, refusal("the request is %s", status)
+		case rule == nil || m.policy.slices[g.Request.Role] != g.Slice:
+			return nil, nil, refusal("the policy for role %q has changed since the request was filed", g.Request.Role)
+		}
+		if err := m.proven(rule.MFA); err != nil {
+			return nil, nil, err
+		}
+		votes, err := e.count(ctx, m, g)
+		if err != nil {
+			return nil, nil, err
+		}
+		g.NotBefore, g.NotAfter = m.now, canon.Time(m.now.Add(time.Duration(g.Request.Duration)))
+		if err := m.eligible(g.Request, &g.NotAfter); err != nil {
+			return nil, nil, err
+		}
+		if !g.NotBefore.Before(g.NotAfter) {
+			return nil, nil, refusal("eligibility ends at once")
+		}
+		g.Status = Active
+		ev := e.event("jit.activated", m.actor, g)
+		ev.Fields = map[string]string{"role": g.Request.Role, "notAfter": g.NotAfter.Format(time.RFC3339Nano), "hash": g.Hash(e.store.Origin()).String()}
+		return ev, m.reads(votes...), nil
+	})
+}
+
+// count returns what the votes for g rest on, if enough of them hold.
+func (e *Engine) count(ctx context.Context, m *moment, g *Grant) ([]audit.Read, error) {
+	approval := m.policy.rules[g.Request.Role].Approval
+	if approval == nil {
+		return nil, nil
+	}
+	hash := g.Hash(e.store.Origin())
+	var reads []audit.Read
+	var humans []identity.ID
+	why := errors.New("the others were for something else")
+	for _, v := range g.Votes {
+		if v.Hash != hash || v.Slice != g.Slice || slices.Contains(humans, v.Approver) {
+			continue
+		}
+		read, err := e.voter(ctx, m, g, v.Approver)
+		if err != nil {
+			why = err
+			continue
+		}
+		humans, reads = append(humans, v.Approver), append(reads, read...)
+	}
+	if len(humans) < approval.Count {
+		return nil, fmt.Errorf("%w: %d of %d approvals hold: %w", identity.ErrDenied, len(humans), approval.Count, why)
+	}
+	return reads, nil
+}
