@@ -1,0 +1,264 @@
+package bailiwick
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/credentials"
+	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/jit"
+	"github.com/bailiwick-go/bailiwick/lifecycle"
+)
+
+// A Config is what a system is made of. Ledger, Log, SealKey and ReceiptKey are required, and Founders at the first start.
+type Config struct {
+	Ledger     audit.Ledger  // state and events; [InMemory] is the way to forget them
+	Log        audit.Log     // its origin is the system's
+	SealKey    []byte        // at least [audit.MinSealKey] random bytes, never in the ledger's database
+	ReceiptKey crypto.Signer // Ed25519; neither the log's key nor a minter's
+
+	Policy         Policy                            // must be the one that the system began with
+	Founders       []identity.Identity               // active from the first start on; later starts ignore them
+	Authenticators map[string]identity.Authenticator // by issuer; without any there are no callers
+	Minters        map[string]credentials.Minter     // by type of credential; without any nothing is minted
+	Sessions       Sessions                          // nil: that nobody's are left is unknown, and Leave and Suspend say so by an error
+
+	Clock  func() time.Time // nil means [time.Now]
+	Logger *slog.Logger     // for what no caller is told; nil discards it
+}
+
+// Sessions are the sessions that the host carries.
+type Sessions interface {
+	// End cuts every session of the identity, and of whoever acts for it. Nil means that none is left. It is idempotent.
+	End(ctx context.Context, id identity.ID) error
+}
+
+// InMemory returns a ledger that forgets everything when the process ends. A log that lasts longer cannot be gone on with: the next start
+// needs a new one, of a new origin.
+func InMemory() audit.Ledger { return audit.NewMemory() }
+
+// A System is one tenant. It is safe for concurrent use.
+type System struct {
+	store     *audit.Store
+	gate      *identity.Gate
+	lifecycle *lifecycle.Manager
+	jit       *jit.Engine
+	issuer    *credentials.Issuer
+	receipts  *audit.Receipts
+	relay     *audit.Relay
+	policies  audit.Table[policyRecord]
+	sessions  Sessions
+	log       audit.Log
+	logger    *slog.Logger
+
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// New opens a system, and begins it if its ledger and its log are empty. One system of a process at a time may have the log. Until
+// [System.Close] it moves events to the log in the background.
+func New(ctx context.Context, cfg Config) (*System, error) {
+	if cfg.Ledger == nil {
+		return nil, errors.New("bailiwick: no ledger; InMemory() is the way to forget")
+	}
+	if cfg.Log == nil {
+		return nil, errors.New("bailiwick: no log")
+	}
+	if !reflect.TypeOf(cfg.Log).Comparable() {
+		return nil, errors.New("bailiwick: a log must be comparable, as pointers are")
+	}
+	s := &System{sessions: cfg.Sessions, logger: cfg.Logger, log: cfg.Log}
+	if _, taken := relayed.LoadOrStore(cfg.Log, s); taken {
+		return nil, errors.New("bailiwick: another system of this process writes to that log")
+	}
+	if err := s.start(ctx, cfg); err != nil {
+		relayed.Delete(cfg.Log)
+		return nil, err
+	}
+	return s, nil
+}
+
+// relayed has the logs that systems of this process write to: each has one writer.
+var relayed sync.Map
+
+func (s *System) start(ctx context.Context, cfg Config) error {
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	log, err := audit.NewReader(cfg.Log, cfg.Log.VerifierKey())
+	if err != nil {
+		return err
+	}
+	cp, err := log.Checkpoint()
+	if err != nil {
+		return err
+	}
+	if s.store, err = audit.NewStore(cfg.Ledger, cp.Origin, cfg.SealKey, cfg.Clock); err != nil {
+		return err
+	}
+	if s.relay, err = audit.NewRelay(s.store, cfg.Log); err != nil {
+		return err
+	}
+	if s.receipts, err = audit.NewReceipts(cp.Origin, cfg.ReceiptKey, s.relay.Size); err != nil {
+		return fmt.Errorf("bailiwick: ReceiptKey: %w", err)
+	}
+	s.policies = audit.NewTable[policyRecord](s.store, policyKind, nil)
+	if err := s.compose(ctx, cfg); err != nil {
+		return err
+	}
+	if err := s.begin(ctx, cfg); err != nil {
+		return err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.done.Go(func() { s.run(run) })
+	return nil
+}
+
+// compose makes the engines and joins them.
+func (s *System) compose(ctx context.Context, cfg Config) (err error) {
+	directory := lifecycle.NewDirectory(s.store)
+	if s.gate, err = identity.NewGate(directory, cfg.Authenticators, s.store.Now); err != nil {
+		return err
+	}
+	if s.lifecycle, err = lifecycle.NewManager(s.store, s.gate, (*authority)(s)); err != nil {
+		return err
+	}
+	s.jit, err = jit.NewEngine(ctx, jit.Config{
+		Store: s.store, Gate: s.gate, Directory: directory, Authority: (*authority)(s), Reload: s.policy,
+		Closed: func(ctx context.Context, g jit.Grant) { // no credential outlives its grant
+			if _, err := s.issuer.Settle(ctx, string(g.ID)); err != nil {
+				s.logger.Error("bailiwick: credentials of a closed grant", "grant", g.ID, "error", err)
+			}
+		},
+	})
+	if s.jit == nil {
+		return err
+	}
+	if err != nil {
+		s.logger.Error("bailiwick: grants are left out", "error", err)
+	}
+	s.issuer, err = credentials.NewIssuer(ctx, credentials.Config{
+		Store: s.store, Gate: s.gate, Live: (*live)(s), Receipts: s.receipts, Authority: (*authority)(s), Minters: cfg.Minters,
+	})
+	return err
+}
+
+// run is the background's work: the relay, whenever something was committed, and again after a while if that failed.
+func (s *System) run(ctx context.Context) {
+	retry := time.NewTicker(time.Second)
+	defer retry.Stop()
+	for failed := false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-retry.C:
+			if !failed {
+				continue
+			}
+		case <-s.store.Committed():
+		}
+		_, err := identity.Guard("ledger or log", func() (struct{}, error) { return struct{}{}, s.relay.Flush(ctx) })
+		if failed = err != nil; failed && ctx.Err() == nil {
+			s.logger.Error("bailiwick: events wait for the log", "error", err)
+		}
+	}
+}
+
+// Close makes the system refuse everything from now on, and stops the background's work after it has moved what is pending. Ledger and log
+// are the host's to close, after that.
+func (s *System) Close(ctx context.Context) error {
+	s.gate.Close()
+	s.stop()
+	s.done.Wait()
+	defer relayed.CompareAndDelete(s.log, s)
+	return s.relay.Flush(ctx)
+}
+
+// Origin returns the name of the system's log, which is in every hash and receipt.
+func (s *System) Origin() string { return s.store.Origin() }
+
+// Gate makes callers.
+func (s *System) Gate() *identity.Gate { return s.gate }
+
+// Lifecycle writes identities and delegations. For leaving see [System.Leave].
+func (s *System) Lifecycle() *lifecycle.Manager { return s.lifecycle }
+
+// JIT takes requests to grants and authorizes acts. For revoking a grant with its credentials see [System.Revoke].
+func (s *System) JIT() *jit.Engine { return s.jit }
+
+// Issuer mints credentials.
+func (s *System) Issuer() *credentials.Issuer { return s.issuer }
+
+// Log reads the log. What was committed is in it after [System.Flush].
+func (s *System) Log() *audit.Reader { return s.relay.Reader() }
+
+// ReceiptKey returns the note verifier key of the receipts in credentials.
+func (s *System) ReceiptKey() string { return s.receipts.VerifierKey() }
+
+// Flush moves what is committed to the log, and returns when it is there.
+func (s *System) Flush(ctx context.Context) error { return s.relay.Flush(ctx) }
+
+// Sweep records what time has ended, and revokes credentials whose minting was never heard of again. Access is over without it.
+func (s *System) Sweep(ctx context.Context) error {
+	return errors.Join(s.jit.Sweep(ctx), s.issuer.Sweep(ctx))
+}
+
+func (s *System) authorize(c identity.Caller, action, resource string) error {
+	if d := s.jit.Authorize(c, action, resource); !d.Allowed {
+		return &jit.DeniedError{Decision: d}
+	}
+	return nil
+}
+
+// authority lets the policy decide about the system's own operations.
+type authority System
+
+func (a *authority) Authorize(c identity.Caller, action, resource string) error {
+	return (*System)(a).authorize(c, action, resource)
+}
+
+// AuthorizeOn is asked by lifecycle.Manager; it also names what the answer rests on.
+func (a *authority) AuthorizeOn(c identity.Caller, action, resource string) ([]audit.Read, error) {
+	d := a.jit.Authorize(c, action, resource)
+	if !d.Allowed {
+		return nil, &jit.DeniedError{Decision: d}
+	}
+	return d.Reads(), nil
+}
+
+// live tells the issuer what a grant is good for.
+type live System
+
+func (l *live) Bounds(_ context.Context, c identity.Caller, grant string, needs []credentials.Need) (credentials.Bounds, error) {
+	var b credentials.Bounds
+	for i, n := range needs {
+		d := l.jit.AuthorizeBy(c, audit.ID(grant), n.Action, n.Resource)
+		if !d.Allowed {
+			return credentials.Bounds{}, &jit.DeniedError{Decision: d}
+		}
+		if i == 0 || d.NotAfter.Before(b.NotAfter) {
+			b.NotAfter = d.NotAfter
+		}
+		b.Subject, b.Cause, b.Reads = d.Subject(), d.Cause, d.Reads()
+	}
+	if b.NotAfter.IsZero() {
+		return credentials.Bounds{}, fmt.Errorf("%w: nothing is needed, or it has no end", identity.ErrDenied)
+	}
+	return b, nil
+}
+
+func (l *live) Ended(ctx context.Context, grant string) (audit.EventID, error) {
+	g, err := l.jit.Load(ctx, audit.ID(grant))
+	if err != nil || g.Status == jit.Requested || g.Status == jit.Approved || g.Status == jit.Active {
+		return audit.EventID{}, err
+	}
+	return g.Head, nil
+}

@@ -1,0 +1,50 @@
+// Package arch says which package may import which, and why not; its test keeps the module so. Each package of the module has a row in
+// [Table], with exactly what it imports beyond the standard library. A change of direction is a change of a row here, with its reason.
+package arch
+
+// Module is the path of the module. Packages are named relative to it, and the one at its root ".".
+const Module = "github.com/bailiwick-go/bailiwick"
+
+// A Row is one package.
+type Row struct {
+	Package string
+	Imports string // exactly; others' packages by their full path
+	Tests   string // what its tests import beyond what lies below it, and the kits of that
+	Why     string // the reason for what is not obvious
+}
+
+// Table has a row for every package.
+var Table = []Row{
+	{"internal/canon", "", "", "canonical forms depend on nothing, so that everything can depend on them"},
+	{"internal/arch", "", "", ""},
+	{"identity", "internal/canon github.com/google/uuid golang.org/x/text/secure/precis", "", "values and read interfaces only"},
+	{"audit", "identity internal/canon github.com/google/uuid golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog", "", "every event names who"},
+	{"rbac", "identity internal/canon", "", "deciding is pure: values in, values out"},
+	{"lifecycle", "identity audit internal/canon", "", ""},
+	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "lifecycle", "its tests let standing change as the root does"},
+	{"credentials", "identity audit internal/canon", "", "what a grant allows comes through credentials.Live"},
+	{"credentials/sshcert", "credentials identity audit internal/canon golang.org/x/crypto/ssh", "", ""},
+	{".", "identity lifecycle rbac jit credentials audit internal/canon github.com/google/uuid", "credentials/sshcert", "it joins the others; its example issues SSH certificates"},
+
+	{"identity/identitytest", "identity pgregory.net/rapid", "", ""},
+	{"audit/audittest", "audit identity golang.org/x/mod/sumdb/tlog pgregory.net/rapid", "", "it computes roots for itself"},
+	{"rbac/rbactest", "rbac identity pgregory.net/rapid", "", ""},
+	{"credentials/credentialstest", "credentials audit identity", "", ""},
+}
+
+// An Edge is an import, direct or not, that may not be, from each of several packages.
+type Edge struct{ From, To, Why string }
+
+// Forbidden has the edges that would be tempting.
+var Forbidden = []Edge{
+	{"jit", "credentials", "what is granted and how it is proven vary apart; the root joins them"},
+	{"credentials", "jit", "a credential rests on bounds, not on how they came about; the root joins them"},
+	{"credentials", "rbac", "the bounds have been decided already"},
+	{"jit", "lifecycle", "standing comes through identity.Directory, which a host may bring; the root pushes changes"},
+	{"lifecycle", "rbac", "it asks an identity.Authority, so that identities can be kept without a policy"},
+	{"lifecycle", "jit", "effects are data; whoever applies them knows both"},
+	{"identity rbac", "audit", "values and decisions cannot write"},
+	{"audit", "rbac", "the log knows no policy"},
+	{"identity lifecycle rbac jit credentials audit", "net/http", "embedding the core brings no server and no client"},
+	{"audit", "database/sql", "databases are behind audit.Ledger"},
+}

@@ -1,0 +1,110 @@
+package bailiwick
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/internal/canon"
+	"github.com/bailiwick-go/bailiwick/jit"
+	"github.com/bailiwick-go/bailiwick/rbac"
+)
+
+// A Policy is the document that a system decides by, one section for each package. The zero Policy allows nothing.
+type Policy struct {
+	RBAC rbac.Policy `json:"rbac"`
+	JIT  jit.Rules   `json:"jit"`
+}
+
+// ParsePolicy reads the JSON form. Unknown, duplicate and case-folded members, names that are not canonical, references to nothing and
+// rules that approve without approvals are errors that say where.
+func ParsePolicy(doc []byte) (Policy, error) {
+	var p Policy
+	if err := canon.Decode(doc, &p); err != nil {
+		return Policy{}, fmt.Errorf("bailiwick: policy: %w", err)
+	}
+	if _, err := jit.NewPolicy(p.RBAC, p.JIT, audit.Read{}); err != nil {
+		return Policy{}, fmt.Errorf("bailiwick: policy: %w", err)
+	}
+	return p, nil
+}
+
+// Format returns the canonical JSON form (RFC 8785), which [ParsePolicy] reads.
+func (p Policy) Format() ([]byte, error) { return canon.Marshal(p) }
+
+func (p Policy) digest() (audit.Digest, error) {
+	text, err := p.Format()
+	return canon.Hash("bailiwick/policy/v1", text), err
+}
+
+// policyRecord is the policy as it is kept: the document that was approved, and what has been tightened since.
+type policyRecord struct {
+	Approved audit.Digest  `json:"approved"` // of the document at the start
+	Policy   Policy        `json:"policy"`   // as it is now
+	Head     audit.EventID `json:"head"`
+}
+
+const (
+	policyKind audit.Kind = "policy"
+	policyID   audit.ID   = "policy"
+)
+
+// adopt makes the engine decide by the record's policy.
+func (s *System) adopt(row audit.Row[policyRecord]) error {
+	p, err := s.compile(row)
+	if err == nil {
+		s.jit.SetPolicy(p)
+	}
+	return err
+}
+
+func (s *System) compile(row audit.Row[policyRecord]) (*jit.Policy, error) {
+	return jit.NewPolicy(row.Value.Policy.RBAC, row.Value.Policy.JIT, s.policies.Read(row))
+}
+
+// policy reads the policy as it is now.
+func (s *System) policy(ctx context.Context) (*jit.Policy, error) {
+	row, err := s.policies.Load(ctx, policyID)
+	if err != nil {
+		return nil, err
+	}
+	return s.compile(row)
+}
+
+// Tighten adds denies to the policy, at once. The caller needs "policy:tighten" on "policy". A deny takes away only, so nobody else has
+// to agree.
+func (s *System) Tighten(ctx context.Context, c identity.Caller, denies ...rbac.Deny) error {
+	if len(denies) == 0 {
+		return errors.New("bailiwick: nothing to deny")
+	}
+	return audit.Retry(func() error {
+		st, err := s.gate.Admit(c, s.store.Now())
+		if err != nil {
+			return err
+		}
+		row, err := s.policies.Load(ctx, policyID)
+		if err != nil {
+			return err
+		}
+		if err := s.adopt(row); err != nil { // in case the commit that made it was not heard
+			return err
+		}
+		if err := s.authorize(c, "policy:tighten", "policy"); err != nil {
+			return err
+		}
+		row.Value.Policy.RBAC.Denies = slices.Concat(row.Value.Policy.RBAC.Denies, denies)
+		if _, err := rbac.Compile(row.Value.Policy.RBAC); err != nil {
+			return err
+		}
+		e := s.store.NewEvent("policy.tightened", audit.ActorOf(c), row.Value.Head)
+		row.Value.Head = e.ID
+		if err := s.store.Commit(ctx, audit.Tx{Writes: []audit.Write{s.policies.Put(row, e)}, Reads: audit.ReadsOf(st)}); err != nil {
+			return err
+		}
+		row.Version++
+		return s.adopt(row)
+	})
+}
