@@ -363,7 +363,7 @@ func (c conn) User() string { return c.user }
 func TestPublishedCertificatesWithOptions(t *testing.T) {
 	files, _ := filepath.Glob("../../../shared/conformance/openssh/authopt/*.cert")
 	if len(files) == 0 {
-		t.Skip("SKIP: the OpenSSH certificates are not here")
+		t.Skip("SKIP: the conformance data are not here")
 	}
 	for _, file := range files {
 		b := must(os.ReadFile(file))
