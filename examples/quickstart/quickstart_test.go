@@ -18,7 +18,7 @@ func tell(t *testing.T, o options) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	o.tonight = 5 * time.Second
+	o.tonight = 8 * time.Second
 	var out bytes.Buffer
 	err := run(ctx, o, &out)
 	return out.String(), err
