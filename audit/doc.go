@@ -19,7 +19,8 @@
 // A record that was inserted, edited or moved by somebody else is [ErrSeal] to whoever loads it, and an event is not relayed. What a seal does
 // not show, because it was sealed: a record that was set back to an older version of itself, a change that the database refused and somebody
 // inserted later, an index row that was hidden, an event about no record that was deleted before it was relayed. Whoever administers the
-// database can do these. Comparing the records with the log finds what has an object.
+// database can do these. Comparing the records with the log finds what has an object. An event whose mark was taken back is appended again, and
+// [Verify] refuses a log with an event that is there twice.
 //
 // # Events
 //
