@@ -15,7 +15,7 @@ import (
 func NewMemory() Ledger {
 	return &memory{
 		records: map[object]Record{}, unique: map[uniqueKey]ID{},
-		changes: map[string]bool{}, marks: map[EventID]*uint64{},
+		changes: map[string]bool{}, marks: map[EventID]*uint64{}, indexes: map[uint64]EventID{},
 	}
 }
 
@@ -35,6 +35,7 @@ type memory struct {
 	unique  map[uniqueKey]ID
 	changes map[string]bool
 	marks   map[EventID]*uint64 // of every event; nil while it has none
+	indexes map[uint64]EventID
 	pending []SealedEvent
 }
 
@@ -56,6 +57,9 @@ func (m *memory) Load(ctx context.Context, kind Kind, id ID) (Record, error) {
 }
 
 func (m *memory) Commit(ctx context.Context, c Change) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := ctx.Err(); err != nil || m.changes[c.ID] {
@@ -85,7 +89,7 @@ func (m *memory) Commit(ctx context.Context, c Change) error {
 		m.pending = append(m.pending, SealedEvent{e.ID, bytes.Clone(e.Bytes)})
 	}
 	for _, k := range c.Marks {
-		m.marks[k.Event] = &k.Index
+		m.marks[k.Event], m.indexes[k.Index] = &k.Index, k.Event
 	}
 	if len(c.Marks) > 0 {
 		m.pending = slices.DeleteFunc(m.pending, func(e SealedEvent) bool { return m.marks[e.ID] != nil })
@@ -128,14 +132,19 @@ func (m *memory) check(c Change) error {
 		}
 		fresh[e.ID] = true
 	}
-	given := map[EventID]uint64{}
+	given, taken := map[EventID]uint64{}, map[uint64]EventID{}
 	for _, k := range c.Marks {
 		have, ok := m.marks[k.Event]
 		index, again := given[k.Event]
 		if !ok && !fresh[k.Event] || have != nil && *have != k.Index || again && index != k.Index {
 			return fmt.Errorf("%w: event %s cannot have index %d", ErrConflict, k.Event, k.Index)
 		}
-		given[k.Event] = k.Index
+		for _, by := range []map[uint64]EventID{m.indexes, taken} {
+			if e, ok := by[k.Index]; ok && e != k.Event {
+				return fmt.Errorf("%w: index %d is that of event %s", ErrConflict, k.Index, e)
+			}
+		}
+		given[k.Event], taken[k.Index] = k.Index, k.Event
 	}
 	return nil
 }
