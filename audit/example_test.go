@@ -16,8 +16,9 @@ func Example() {
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32))
 	clock := func() time.Time { return time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC) }
 	trail, _ := audit.NewMemoryLog("example.org/log", key)
-	store, _ := audit.NewStore(audit.NewMemory(), "example.org/log", make([]byte, audit.MinSealKey), clock)
-	relay, _ := audit.NewRelay(store, trail)
+	store, _ := audit.NewStore(ctx, audit.StoreConfig{Ledger: audit.NewMemory(), Origin: "example.org/log",
+		SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: clock})
+	relay, _ := audit.NewRelay(store, trail, audit.RelayConfig{})
 
 	type light struct {
 		On bool `json:"on"`

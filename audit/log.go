@@ -32,7 +32,8 @@ type Log interface {
 	Files
 	// Append adds the leaves in their order and returns the index of the first. A nil error means that all of them are durable,
 	// and that the checkpoint that ReadFile returns covers them. Leaves of concurrent calls do not mix. A leaf may be empty; one of
-	// over 65,535 bytes is an error, and so is a context that is done, and nothing is appended. No leaves are appended without
+	// over 65,535 bytes is an error, and so is a context that is done, and nothing is appended; and so if another writer has the log, which
+	// is an error that wraps ErrLocked. No leaves are appended without
 	// effect, and the result is the log's size. Any other error means that all of the leaves were appended or none, and the
 	// log may refuse to append more until it is opened again.
 	Append(ctx context.Context, leaves [][]byte) (uint64, error)
@@ -159,11 +160,13 @@ func (w *writer) ReadFile(name string) ([]byte, error) {
 	if name == checkpointFile {
 		return bytes.Clone(*w.signed.Load()), nil
 	}
-	if !strings.HasPrefix(name, "tile/") || !fs.ValidPath(name) {
+	if !isTile(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	return w.store.ReadFile(name)
 }
+
+func isTile(name string) bool { return strings.HasPrefix(name, "tile/") && fs.ValidPath(name) }
 
 // Append adds the leaves in their order and returns the index of the first. After an error in writing, nothing more is appended until
 // the log is opened again.
@@ -210,6 +213,13 @@ func (w *writer) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 		w.store.remove(dir)
 	}
 	return first, nil
+}
+
+// ended reports whether nothing more can be appended.
+func (w *writer) ended() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed != nil
 }
 
 func (w *writer) write(files []file) error {

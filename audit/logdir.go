@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -21,10 +22,17 @@ var ErrLocked = errors.New("audit: the log is open elsewhere")
 // any number of readers, with [NewReader] on what [os.OpenRoot] returns. An acknowledged leaf survives a crash.
 //
 // A log of which all files were set back to an earlier state, or removed, looks like an earlier or a new log. Only somebody who has seen
-// a later checkpoint can tell: see [VerifyConsistency].
+// a later checkpoint can tell: see [VerifyConsistency]. A [Relay] compares the log's end with what the ledger knows of it.
 type LogDir struct {
-	*writer
-	files *dirFiles
+	dir, origin, vkey string
+	key               crypto.Signer
+	read              *os.Root // for when there is another writer
+
+	mu     sync.Mutex
+	w      *writer     // while this one has the log
+	seen   *Checkpoint // the last one that this one has written, or read when it was opened
+	files  *dirFiles
+	closed bool
 }
 
 var _ Log = (*LogDir)(nil)
@@ -34,36 +42,171 @@ var _ Log = (*LogDir)(nil)
 // open is [ErrLocked]. A log of another origin or key, and one whose files do not end as the checkpoint says, is an error; what
 // a crash left behind the checkpoint is not, and is written over.
 func OpenLog(dir, origin string, key crypto.Signer) (*LogDir, error) {
+	l, err := ShareLog(dir, origin, key)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w == nil {
+		l.read.Close()
+		return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
+	}
+	return l, nil
+}
+
+// ShareLog is [OpenLog] for several processes that have the directory: where another writer has the log, it can be read, and
+// [LogDir.Append] is [ErrLocked] until that writer has closed it or its process has ended. Whoever appends first after that is the writer from
+// then on. There must be a log, or nobody else to begin it.
+func ShareLog(dir, origin string, key crypto.Signer) (*LogDir, error) {
 	if err := canon.CheckName(origin, '/'); err != nil {
 		return nil, fmt.Errorf("audit: origin: %w", err)
 	}
-	if _, err := VerifierKey(origin, key); err != nil {
+	vkey, err := VerifierKey(origin, key)
+	if err != nil {
 		return nil, err
 	}
-	d, err := openDir(dir)
-	if errors.Is(err, ErrLocked) {
+	l := &LogDir{dir: dir, origin: origin, vkey: vkey, key: key}
+	if err := l.take(); err != nil && !errors.Is(err, ErrLocked) {
 		return nil, err
+	}
+	if l.read, err = os.OpenRoot(dir); err == nil && l.w == nil {
+		var signed []byte
+		if signed, err = l.read.ReadFile(checkpointFile); err == nil {
+			err = l.saw(signed)
+		}
 	}
 	if err != nil {
+		l.Close()
 		return nil, fmt.Errorf("audit: log directory: %w", err)
 	}
-	w, err := openLog(d, origin, key)
+	return l, nil
+}
+
+// saw remembers a checkpoint.
+func (l *LogDir) saw(signed []byte) error {
+	cp, err := ParseCheckpoint(signed, l.vkey)
+	if err == nil {
+		l.seen = &cp
+	}
+	return err
+}
+
+// take makes l the writer, if nobody else is. A log that was there before must still be.
+func (l *LogDir) take() error {
+	if l.seen != nil {
+		if _, err := os.Stat(filepath.Join(l.dir, checkpointFile)); err != nil {
+			return fmt.Errorf("audit: the log has gone: %w", err)
+		}
+	}
+	d, err := openDir(l.dir)
+	if errors.Is(err, ErrLocked) {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("audit: log directory: %w", err)
+	}
+	w, err := openLog(d, l.origin, l.key)
+	if err == nil {
+		err = l.follows(w)
+	}
 	if err != nil {
 		d.close()
-		return nil, err
+		return err
 	}
-	return &LogDir{w, d}, nil
+	l.w, l.files = w, d
+	return l.saw(*w.signed.Load())
+}
+
+// follows reports that the log of w does not go on from what was seen of it.
+func (l *LogDir) follows(w *writer) error {
+	if l.seen == nil {
+		return nil
+	}
+	r, err := NewReader(w, l.vkey)
+	if err != nil {
+		return err
+	}
+	now, err := r.Checkpoint()
+	if err != nil {
+		return err
+	}
+	var proof Proof
+	if now.Size > l.seen.Size && l.seen.Size > 0 {
+		if proof, err = r.Consistency(*l.seen, now); err != nil {
+			return err
+		}
+	}
+	return VerifyConsistency(*l.seen, now, proof)
+}
+
+// writer returns the writer, if l is it.
+func (l *LogDir) writer() *writer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w
+}
+
+// VerifierKey returns the note verifier key of the log's checkpoints.
+func (l *LogDir) VerifierKey() string { return l.vkey }
+
+// ReadFile returns a resource of the log. The checkpoint is the last one that is known to be durable or, of another writer, the last one
+// that is there.
+func (l *LogDir) ReadFile(name string) ([]byte, error) {
+	if w := l.writer(); w != nil {
+		return w.ReadFile(name)
+	}
+	if name != checkpointFile && !isTile(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return l.read.ReadFile(name)
+}
+
+// Append adds the leaves in their order and returns the index of the first. After an error in writing, the next call opens the log again.
+func (l *LogDir) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
+	l.mu.Lock()
+	if l.w == nil && !l.closed {
+		if err := l.take(); err != nil {
+			l.mu.Unlock()
+			return 0, err
+		}
+	}
+	w := l.w
+	l.mu.Unlock()
+	if w == nil {
+		return 0, fmt.Errorf("audit: append: %w", fs.ErrClosed)
+	}
+	first, err := w.Append(ctx, leaves)
+	if err != nil && w.ended() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.w == w && !l.closed {
+			l.w = nil
+			return 0, errors.Join(err, l.saw(*w.signed.Load()), l.files.close())
+		}
+	}
+	return first, err
 }
 
 // Close ends the log's writing, after what is being appended, and lets others open it.
 func (l *LogDir) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if errors.Is(l.failed, fs.ErrClosed) {
+	if l.closed {
 		return nil
 	}
-	l.failed = fs.ErrClosed
-	return l.files.close()
+	l.closed = true
+	var errs []error
+	if w := l.w; w != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.failed = fs.ErrClosed
+		errs = append(errs, l.files.close())
+	}
+	if l.read != nil {
+		errs = append(errs, l.read.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // dirFiles is a storage in a directory. A file is written as tempFile in the top directory and renamed, so that at most that is left over.

@@ -2,31 +2,85 @@ package audit
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// relayBatch is the most that a relay appends before it marks what it appended.
-const relayBatch = 256
+const (
+	relayBatch  = 256             // the most that a relay appends before it marks what it appended
+	relayKnown  = 1 << 20         // entries of the log of which a relay keeps the IDs
+	relaySlack  = 2 * time.Minute // by how much the order of the log may differ from that of the events' IDs
+	pendingPeek = 64              // of the oldest pending events, how many are looked at to find one that is sealed
+)
 
-// A Relay moves committed events from a store's ledger to the log. There is one for each log.
+// ErrRewound means that a log and a ledger are not of one history: one of them was set back, or is another system's.
+var ErrRewound = errors.New("audit: the ledger and the log do not belong together")
+
+// A RelayConfig bounds how far a log may be behind.
+type RelayConfig struct {
+	// MaxLag is how long the oldest event may wait for the log before nothing is recorded but what takes away: [ErrBacklog]. Zero
+	// means a minute.
+	MaxLag time.Duration
+	// Strict makes nothing new be given, by [ErrBacklog], as soon as events cannot be moved to the log.
+	Strict bool
+}
+
+// A Relay moves committed events from a store's ledger to the log. Each node on a ledger has one; the one that has the log's lock moves, and the
+// others see to it that what waits is not too old.
 type Relay struct {
 	store  *Store
 	log    Log
+	cfg    RelayConfig
 	reader *Reader
 	size   atomic.Uint64
+	fails  atomic.Bool // events cannot be moved, and this node is to
 
 	mu      sync.Mutex
 	marked  bool              // whether every event in the log has its mark
-	refused map[EventID]error // pending events that are not as they were sealed
+	refused map[EventID]error // pending events that are not as they were sealed, or are in the log already
+	known   known
+}
+
+// known are the IDs of the log's last entries.
+type known struct {
+	ids   map[EventID]struct{}
+	order []EventID
+	whole bool      // it is all of the log
+	since time.Time // otherwise, when the earliest of them was made
+}
+
+func (id EventID) time() time.Time {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(append([]byte{0, 0}, id.u[:6]...))))
+}
+
+func (k *known) add(ids ...EventID) {
+	if len(k.order) > relayKnown {
+		for _, id := range k.order[:relayKnown/2] {
+			delete(k.ids, id)
+		}
+		k.order = append([]EventID(nil), k.order[relayKnown/2:]...)
+		k.whole, k.since = false, k.order[0].time()
+	}
+	for _, id := range ids {
+		k.ids[id] = struct{}{}
+	}
+	k.order = append(k.order, ids...)
 }
 
 // NewRelay returns a relay from the store to the log, whose origin must be the store's.
-func NewRelay(s *Store, l Log) (*Relay, error) {
+func NewRelay(s *Store, l Log, cfg RelayConfig) (*Relay, error) {
 	if s == nil || l == nil {
 		return nil, errors.New("audit: a relay needs a store and a log")
+	}
+	if cfg.MaxLag < 0 {
+		return nil, errors.New("audit: a negative MaxLag")
+	}
+	if cfg.MaxLag == 0 {
+		cfg.MaxLag = time.Minute
 	}
 	reader, err := NewReader(l, l.VerifierKey())
 	if err != nil {
@@ -39,7 +93,7 @@ func NewRelay(s *Store, l Log) (*Relay, error) {
 	if cp.Origin != s.origin {
 		return nil, fmt.Errorf("audit: the log is of origin %q, the store of %q", cp.Origin, s.origin)
 	}
-	r := &Relay{store: s, log: l, reader: reader, refused: map[EventID]error{}}
+	r := &Relay{store: s, log: l, cfg: cfg, reader: reader, refused: map[EventID]error{}}
 	r.size.Store(cp.Size)
 	return r, nil
 }
@@ -50,9 +104,10 @@ func (r *Relay) Size() uint64 { return r.size.Load() }
 // Reader returns a reader of the log.
 func (r *Relay) Reader() *Reader { return r.reader }
 
-// Flush appends every event that is pending and marks it. Events that are not as they were sealed are left where they are, and
-// named in an error that wraps [ErrSeal], after everything else was moved. After any other error some may be in the log without a
-// mark; the next Flush finds them there.
+// Flush appends every event that is pending and marks it. Events that are not as they were sealed, and those that are in the log although the
+// ledger says that they are not, are left where they are, and named in an error that wraps [ErrSeal], after everything else was moved. Where
+// another node has the log, the error wraps [ErrLocked]; where the log ends with what the ledger does not know, [ErrRewound], and nothing is
+// moved. After any other error some may be in the log without a mark; the next Flush finds them there.
 func (r *Relay) Flush(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,12 +115,17 @@ func (r *Relay) Flush(ctx context.Context) error {
 		moved, err := r.batch(ctx)
 		if err != nil {
 			r.marked = false
+			if r.fails.Store(!errors.Is(err, ErrLocked)); r.cfg.Strict && r.fails.Load() {
+				r.store.pressure.raise(pressGiving)
+			}
 			return err
 		}
 		if moved == 0 {
 			break
 		}
 	}
+	r.fails.Store(false)
+	r.store.pressure.set(pressNone)
 	var errs []error
 	for _, err := range r.refused {
 		errs = append(errs, err)
@@ -76,6 +136,9 @@ func (r *Relay) Flush(ctx context.Context) error {
 // batch moves at most relayBatch events.
 func (r *Relay) batch(ctx context.Context) (int, error) {
 	if !r.marked {
+		if _, err := r.log.Append(ctx, nil); err != nil {
+			return 0, err // above all, if another node has the log
+		}
 		if err := r.markTail(ctx); err != nil {
 			return 0, err
 		}
@@ -88,7 +151,14 @@ func (r *Relay) batch(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if _, leaf, err := r.store.openEvent(sealed); err != nil {
+		_, leaf, err := r.store.openEvent(sealed)
+		if err == nil {
+			err = r.fresh(sealed.ID)
+		}
+		if err != nil {
+			if !errors.Is(err, ErrSeal) {
+				return 0, err
+			}
 			refused[sealed.ID] = err
 		} else if len(leaves) < relayBatch {
 			leaves, ids = append(leaves, leaf), append(ids, sealed.ID)
@@ -107,16 +177,88 @@ func (r *Relay) batch(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	r.size.Store(first + uint64(len(leaves)))
+	r.known.add(ids...)
 	return len(leaves), r.mark(ctx, ids, first)
+}
+
+// fresh reports that an event is in the log already, although the ledger has no mark of it: somebody took it away.
+func (r *Relay) fresh(id EventID) error {
+	if err, ok := r.refused[id]; ok && errors.Is(err, errMarkTaken) {
+		return err
+	}
+	_, logged := r.known.ids[id]
+	if !logged && !r.known.whole && id.time().Before(r.known.since.Add(relaySlack)) {
+		var err error
+		if logged, err = r.search(id); err != nil {
+			return err
+		}
+	}
+	if logged {
+		return fmt.Errorf("%w: event %s", errMarkTaken, id)
+	}
+	return nil
+}
+
+var errMarkTaken = fmt.Errorf("%w: the mark of an event that is in the log was taken back", ErrSeal)
+
+// search looks for an event before the entries that are known, as far back as it can be, and knows those then too as long as they are not
+// too many.
+func (r *Relay) search(id EventID) (found bool, err error) {
+	cp, err := r.reader.Checkpoint()
+	if err != nil {
+		return false, err
+	}
+	for end := cp.Size - min(cp.Size, uint64(len(r.known.order))); end > 0; {
+		begin := end - min(end, 16*relayBatch)
+		ids, err := r.entries(cp, begin, end)
+		if err != nil {
+			return false, err
+		}
+		late := false
+		for _, e := range ids {
+			found = found || e == id
+			late = late || !e.time().Before(id.time().Add(-relaySlack))
+		}
+		if len(r.known.order)+len(ids) <= relayKnown/2 {
+			for _, e := range ids {
+				r.known.ids[e] = struct{}{}
+			}
+			r.known.order = append(ids, r.known.order...)
+			r.known.since, r.known.whole = ids[0].time(), begin == 0
+		}
+		if end = begin; found || !late {
+			break
+		}
+	}
+	return found, nil
+}
+
+// entries returns the IDs of the log's entries in [from, to).
+func (r *Relay) entries(cp Checkpoint, from, to uint64) (ids []EventID, err error) {
+	for leaf, err := range r.reader.Entries(cp, from, to) {
+		if err != nil {
+			return nil, err
+		}
+		e, err := ParseEvent(leaf)
+		if err != nil {
+			return nil, fmt.Errorf("audit: log entry %d: %w", from+uint64(len(ids)), err)
+		}
+		ids = append(ids, e.ID)
+	}
+	return ids, nil
 }
 
 // mark gives the events their indexes, from first on.
 func (r *Relay) mark(ctx context.Context, ids []EventID, first uint64) error {
-	c := Change{ID: fmt.Sprintf("mark/%s/%d", ids[0], len(ids))}
+	c := Change{ID: r.store.changeID()}
 	for i, id := range ids {
 		c.Marks = append(c.Marks, Mark{id, first + uint64(i)})
 	}
-	return r.store.commit(ctx, c)
+	err := r.store.commit(ctx, c)
+	if errors.Is(err, ErrConflict) {
+		return fmt.Errorf("%w: entries %d to %d of the log: %v", ErrRewound, first, first+uint64(len(ids))-1, err)
+	}
+	return err
 }
 
 // markTail marks what an earlier relay may have appended without marking it: at most one batch.
@@ -125,29 +267,50 @@ func (r *Relay) markTail(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var ids []EventID
 	first := cp.Size - min(cp.Size, relayBatch)
-	for leaf, err := range r.reader.Entries(cp, first, cp.Size) {
-		if err != nil {
-			return err
-		}
-		e, err := ParseEvent(leaf)
-		if err != nil {
-			return fmt.Errorf("audit: log entry %d: %w", first+uint64(len(ids)), err)
-		}
-		ids = append(ids, e.ID)
+	ids, err := r.entries(cp, first, cp.Size)
+	if err != nil {
+		return err
 	}
 	r.size.Store(cp.Size)
+	r.known = known{ids: map[EventID]struct{}{}, whole: first == 0}
 	if len(ids) == 0 {
 		return nil
 	}
-	if err = r.mark(ctx, ids, first); !errors.Is(err, ErrConflict) {
-		return err
-	}
-	for i := range ids { // the ledger does not know all of them
-		if err := r.mark(ctx, ids[i:i+1], first+uint64(i)); err != nil && !errors.Is(err, ErrConflict) {
-			return err
+	r.known.since = ids[0].time()
+	r.known.add(ids...)
+	return r.mark(ctx, ids, first)
+}
+
+// Lag returns for how long the oldest event has waited for the log, and holds up what is committed on this node, or does not any more, as
+// [RelayConfig] says. Events that are not as they were sealed do not count, unless there are so many that no others can be seen. Somebody
+// calls it about every second.
+func (r *Relay) Lag(ctx context.Context) (time.Duration, error) {
+	var oldest EventID
+	var broken int
+	for sealed, err := range r.store.ledger.Pending(ctx, pendingPeek) {
+		if err != nil {
+			return 0, err
 		}
+		if _, _, err := r.store.openEvent(sealed); err == nil {
+			oldest = sealed.ID
+			break
+		}
+		broken++
 	}
-	return nil
+	lag, level := time.Duration(0), pressNone
+	switch {
+	case broken == pendingPeek:
+		lag = r.cfg.MaxLag
+	case !oldest.IsZero():
+		lag = max(0, r.store.Now().Sub(oldest.time()))
+	}
+	switch {
+	case lag >= r.cfg.MaxLag:
+		level = pressAll
+	case r.cfg.Strict && r.fails.Load():
+		level = pressGiving
+	}
+	r.store.pressure.set(level)
+	return lag, nil
 }

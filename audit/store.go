@@ -1,89 +1,74 @@
 package audit
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-
-	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/internal/canon"
 )
 
 // A Store seals what goes into a ledger and refuses what comes out of it unsealed. It also keeps the clock: every package that
-// commits through a Store takes its time from [Store.Now], so that what is decided on and what is recorded is one time.
+// commits through a Store takes its time from [Store.Now], so that what is decided on and what is recorded is one time. It is safe for concurrent
+// use.
 type Store struct {
 	ledger    Ledger
 	origin    string
-	key       []byte
-	clock     func() time.Time
-	latest    atomic.Int64 // the latest time seen, in microseconds
+	ring      ring
+	clock     *clock
+	watch     watch
+	owed      owed
+	pressure  pressure
 	committed chan struct{}
+
+	mu    sync.Mutex
+	kinds []Kind // of the tables on it
 }
 
-// MinSealKey is the least number of bytes of a seal key.
-const MinSealKey = 32
+// A StoreConfig says what a store is on. Ledger, Origin and SealKeys are required.
+type StoreConfig struct {
+	Ledger   Ledger
+	Origin   string           // of the log that its events belong to
+	SealKeys Keeper           // never in the ledger's database
+	Clock    func() time.Time // nil means [time.Now], compared with the monotonic clock
+	MaxStale time.Duration    // for [Store.Fresh]; zero means that each call looks
+}
 
-// NewStore returns a store on the ledger for one origin. The seal key has at least [MinSealKey] random bytes and is never in the
-// ledger's database. A nil ledger, an empty origin and a short key are errors; a nil clock means [time.Now].
-func NewStore(l Ledger, origin string, sealKey []byte, clock func() time.Time) (*Store, error) {
-	if l == nil {
+// NewStore returns a store on the ledger for one origin.
+func NewStore(ctx context.Context, cfg StoreConfig) (*Store, error) {
+	if cfg.Ledger == nil {
 		return nil, errors.New("audit: no ledger")
 	}
-	if err := canon.CheckName(origin, '/'); err != nil {
+	if err := canon.CheckName(cfg.Origin, '/'); err != nil {
 		return nil, fmt.Errorf("audit: origin: %w", err)
 	}
-	if len(sealKey) < MinSealKey {
-		return nil, fmt.Errorf("audit: a seal key has at least %d bytes", MinSealKey)
+	if cfg.MaxStale < 0 {
+		return nil, errors.New("audit: a negative MaxStale")
 	}
-	if clock == nil {
-		clock = time.Now
+	s := &Store{ledger: cfg.Ledger, origin: cfg.Origin, clock: newClock(cfg.Ledger, cfg.Clock), committed: make(chan struct{}, 1)}
+	s.ring.keeper = cfg.SealKeys
+	if err := s.ring.refresh(ctx); err != nil {
+		return nil, err
 	}
-	return &Store{ledger: l, origin: origin, key: bytes.Clone(sealKey), clock: clock, committed: make(chan struct{}, 1)}, nil
+	s.watch.table, s.watch.maxStale, s.watch.take = NewTable[narrowing](s, NarrowingKind, nil), cfg.MaxStale, make(chan struct{}, 1)
+	return s, nil
 }
 
 // Origin returns the name of the log that the store's events belong to.
 func (s *Store) Origin() string { return s.origin }
-
-// Now returns the time of the clock in UTC and microseconds, or the latest that it has returned if the clock has gone back.
-func (s *Store) Now() time.Time {
-	now := s.clock().UnixMicro()
-	for {
-		seen := s.latest.Load()
-		if now <= seen {
-			return time.UnixMicro(seen).UTC()
-		}
-		if s.latest.CompareAndSwap(seen, now) {
-			return time.UnixMicro(now).UTC()
-		}
-	}
-}
-
-// Seen tells the store a time that is known to have passed: [Store.Now] does not return an earlier one.
-func (s *Store) Seen(t time.Time) {
-	for at := t.UnixMicro(); ; {
-		if seen := s.latest.Load(); at <= seen || s.latest.CompareAndSwap(seen, at) {
-			return
-		}
-	}
-}
 
 // Committed returns a channel that holds a value after a commit. It is for one relay.
 func (s *Store) Committed() <-chan struct{} { return s.committed }
 
 // NewEvent returns an event with an ID, the store's origin and time, and the outcome [Success].
 func (s *Store) NewEvent(kind string, actor Actor, cause EventID) *Event {
-	now := s.Now()
+	_, at, _ := s.clock.read()
+	now := time.UnixMicro(at.UnixMicro()).UTC()
 	return &Event{ID: newEventID(now), Origin: s.origin, Kind: kind, Time: now, Actor: actor, Outcome: Success, Cause: cause}
 }
 
@@ -97,40 +82,65 @@ type Write struct {
 
 // A Tx is what [Store.Commit] commits, all or nothing.
 type Tx struct {
-	ID     string // names the step, so that doing it again has no further effect; empty for a fresh one
-	Writes []Write
-	Reads  []Read   // what the transaction was based on; what it also writes need not be named
-	Events []*Event // about no record
+	Writes  []Write
+	Reads   []Read   // what the transaction was based on; what it also writes need not be named
+	Events  []*Event // about no record
+	Narrows bool     // it takes away: the other nodes are told in the same transaction, and nothing holds it up that holds up what gives
 }
 
-// ErrUnknown means that a ledger did not say whether it committed, and did not when asked again either.
-var ErrUnknown = errors.New("audit: outcome unknown")
+// What [Store.Commit] reports besides [ErrConflict].
+var (
+	// ErrUnknown means that a ledger did not say whether it committed, and did not when asked again either.
+	ErrUnknown = errors.New("audit: outcome unknown")
+	// ErrClock means that nothing new is given because this node's clock has jumped ahead.
+	ErrClock = errors.New("audit: the clock has jumped ahead")
+	// ErrBacklog means that nothing but taking away is recorded because the log is too far behind.
+	ErrBacklog = errors.New("audit: too many events wait for the log")
+)
 
 // commitTimeout bounds one attempt to commit, which outlives its caller's context so that the answer is heard.
 const commitTimeout = 30 * time.Second
 
-// Commit seals tx and commits it, records and events together. It sets each written event's Object. An error that wraps [ErrConflict]
-// means that nothing was written; one that wraps [ErrUnknown], that the ledger never answered.
+// Commit seals tx and commits it, records and events together. It sets each written event's Object. An error that wraps [ErrConflict],
+// [ErrClock] or [ErrBacklog] means that nothing was written; one that wraps [ErrUnknown], that the ledger never answered.
 func (s *Store) Commit(ctx context.Context, tx Tx) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c := Change{ID: cmp.Or(tx.ID, uuid.NewString())}
+	if tx.Narrows && len(tx.Writes) > 0 {
+		for _, w := range tx.Writes {
+			if err := w.check(); err != nil {
+				return err
+			}
+		}
+		return s.commitNarrowing(ctx, tx)
+	}
+	if len(tx.Writes) > 0 && s.Jumped() {
+		return ErrClock
+	}
+	if err := s.pressure.wait(ctx, len(tx.Writes) > 0); err != nil {
+		return err
+	}
+	return s.commitTx(ctx, tx)
+}
+
+func (w *Write) check() error {
+	if w.err == nil && w.event == nil {
+		return fmt.Errorf("audit: a write of %s without an event", w.record.Kind)
+	}
+	return w.err
+}
+
+func (s *Store) commitTx(ctx context.Context, tx Tx) error {
+	c := Change{ID: s.changeID()}
 	for _, w := range tx.Writes {
-		if w.err != nil {
-			return w.err
+		if err := w.check(); err != nil {
+			return err
 		}
-		if w.event == nil {
-			return fmt.Errorf("audit: a write of %s without an event", w.record.Kind)
-		}
-		d := s.digest(w.record, w.prev)
+		r, d := s.sealRecord(w.record, w.prev)
 		w.event.Object = &Object{w.record.Kind, w.record.ID, w.record.Version, d}
 		if err := s.addEvent(&c, w.event); err != nil {
 			return err
-		}
-		r := w.record.clone()
-		if len(r.Bytes) > 0 {
-			r.Bytes = slices.Concat([]byte{sealVersion}, w.prev[:], s.mac("record", d[:]), r.Bytes)
 		}
 		c.Records = append(c.Records, r)
 	}
@@ -151,6 +161,10 @@ func (s *Store) Commit(ctx context.Context, tx Tx) error {
 	return s.commit(ctx, c)
 }
 
+// changeID names a change so that nobody can know it beforehand, and put it where it would count as done. The names grow with time, which is
+// where databases are fast.
+func (s *Store) changeID() string { return newEventID(s.Now()).String() }
+
 func (s *Store) addEvent(c *Change, e *Event) error {
 	leaf, err := e.Leaf()
 	if err != nil {
@@ -159,11 +173,14 @@ func (s *Store) addEvent(c *Change, e *Event) error {
 	if e.Origin != s.origin {
 		return fmt.Errorf("audit: event %s is of another origin", e.Kind)
 	}
-	c.Events = append(c.Events, SealedEvent{e.ID, slices.Concat([]byte{sealVersion}, s.macEvent(e.ID, leaf), leaf)})
+	c.Events = append(c.Events, s.sealEvent(e.ID, leaf))
 	return nil
 }
 
 func (s *Store) commit(ctx context.Context, c Change) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
 	var err error
 	for range 3 {
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
@@ -186,186 +203,97 @@ func (s *Store) commit(ctx context.Context, c Change) error {
 	return fmt.Errorf("%w: %v", ErrUnknown, err)
 }
 
-// sealVersion starts every sealed record and event: version, previous digest (records only), MAC, content.
-const sealVersion = 1
-
-// digest is the state digest of r, whose Bytes are the value, after the version with the digest prev.
-func (s *Store) digest(r Record, prev Digest) Digest {
-	keys := func(ks []Key) []byte {
-		var parts [][]byte
-		for _, k := range slices.Sorted(slices.Values(ks)) {
-			parts = append(parts, []byte(k))
-		}
-		return canon.Frame("", parts...)
-	}
-	return canon.Hash("bailiwick/state/v1", []byte(s.origin), []byte(r.Kind), []byte(r.ID),
-		binary.BigEndian.AppendUint64(nil, r.Version), prev[:], keys(r.Keys), keys(r.UniqueKeys), r.Bytes)
-}
-
-func (s *Store) mac(what string, parts ...[]byte) []byte {
-	h := hmac.New(sha256.New, s.key)
-	h.Write(canon.Frame("bailiwick/seal/"+what+"/v1", parts...))
-	return h.Sum(nil)
-}
-
-func (s *Store) macEvent(id EventID, leaf []byte) []byte {
-	return s.mac("event", []byte(s.origin), []byte(id.String()), leaf)
-}
-
-// open checks the seal of r, replaces its Bytes by the value and returns its digest.
-func (s *Store) open(r *Record) (Digest, error) {
-	const head = 1 + 2*sha256.Size
-	if len(r.Bytes) < head || r.Bytes[0] != sealVersion {
-		return Digest{}, fmt.Errorf("%w: %s %q", ErrSeal, r.Kind, r.ID)
-	}
-	prev, mac := Digest(r.Bytes[1:1+sha256.Size]), r.Bytes[1+sha256.Size:head]
-	v := *r
-	v.Bytes = r.Bytes[head:]
-	d := s.digest(v, prev)
-	if !hmac.Equal(mac, s.mac("record", d[:])) {
-		return Digest{}, fmt.Errorf("%w: %s %q", ErrSeal, r.Kind, r.ID)
-	}
-	*r = v
-	return d, nil
-}
-
-// openEvent checks the seal of e and returns the event and its leaf.
-func (s *Store) openEvent(e SealedEvent) (Event, []byte, error) {
-	const head = 1 + sha256.Size
-	if len(e.Bytes) < head || e.Bytes[0] != sealVersion ||
-		!hmac.Equal(e.Bytes[1:head], s.macEvent(e.ID, e.Bytes[head:])) {
-		return Event{}, nil, fmt.Errorf("%w: event %s", ErrSeal, e.ID)
-	}
-	ev, err := ParseEvent(e.Bytes[head:])
-	return ev, e.Bytes[head:], err
-}
-
-// A Table is a typed view of one kind of record. T must have a canonical JSON form.
-type Table[T any] struct {
-	s    *Store
-	kind Kind
-	keys func(*T) (index, unique []Key)
-}
-
-// A Row is a value with what is needed to write its next version. A Row that was not loaded is version 0 of its ID.
-type Row[T any] struct {
-	ID      ID
-	Version uint64
-	Value   T
-	digest  Digest
-}
-
-// NewTable returns the records of the kind in s. The function keys computes a value's keys; nil means none.
-func NewTable[T any](s *Store, kind Kind, keys func(*T) (index, unique []Key)) Table[T] {
-	return Table[T]{s, kind, keys}
-}
-
-// Load returns the record with the given ID. The error wraps [ErrNotFound] if there is none and [ErrSeal] if it is not as it was sealed.
-func (t Table[T]) Load(ctx context.Context, id ID) (Row[T], error) {
-	r, err := t.s.ledger.Load(ctx, t.kind, id)
-	if err != nil {
-		return Row[T]{}, err
-	}
-	if r.Kind != t.kind || r.ID != id {
-		return Row[T]{}, fmt.Errorf("%w: %s %q: the ledger returned another record", ErrSeal, t.kind, id)
-	}
-	return t.open(r)
-}
-
-// openAt opens a record that a scan of [from, to) returned, which must be for one of its sealed keys: the index is not sealed.
-func (t Table[T]) openAt(r Record, from, to Key) (Row[T], error) {
-	within := func(k Key) bool { return from <= k && k < to }
-	if r.Kind != t.kind || !slices.ContainsFunc(slices.Concat(r.Keys, r.UniqueKeys, []Key{"id/" + Key(r.ID)}), within) {
-		return Row[T]{}, fmt.Errorf("%w: %s %q: the ledger returned another record", ErrSeal, t.kind, r.ID)
-	}
-	return t.open(r)
-}
-
-func (t Table[T]) open(r Record) (Row[T], error) {
-	row := Row[T]{ID: r.ID, Version: r.Version}
-	var err error
-	if row.digest, err = t.s.open(&r); err != nil {
-		return Row[T]{}, err
-	}
-	if err := canon.Unmarshal(r.Bytes, &row.Value); err != nil {
-		return Row[T]{}, fmt.Errorf("audit: %s %q: %w", t.kind, r.ID, err)
-	}
-	return row, nil
-}
-
-// Scan yields the records with a key that starts with prefix, as [Ledger.Scan] does. A record whose seal is broken is yielded as
-// an error that wraps [ErrSeal] and names it, and the sequence goes on; any other error ends it.
-func (t Table[T]) Scan(ctx context.Context, prefix Key) iter.Seq2[Row[T], error] {
-	return func(yield func(Row[T], error) bool) {
-		for r, err := range t.s.ledger.Scan(ctx, t.kind, prefix, PrefixEnd(prefix)) {
-			var row Row[T]
-			ended := err != nil
-			if !ended {
-				row, err = t.openAt(r, prefix, PrefixEnd(prefix))
-			}
-			if !yield(row, err) || ended {
-				return
-			}
-		}
-	}
-}
-
-// Find returns the one record that has the unique key. The error wraps [ErrNotFound] if there is none.
-func (t Table[T]) Find(ctx context.Context, unique Key) (Row[T], error) {
-	for r, err := range t.s.ledger.Scan(ctx, t.kind, unique, unique+"\x00") {
-		if err != nil {
-			return Row[T]{}, err
-		}
-		return t.openAt(r, unique, unique+"\x00")
-	}
-	return Row[T]{}, fmt.Errorf("%w: %s with that key", ErrNotFound, t.kind)
-}
-
-// Put returns the write of row.Value as the version after row.Version, with the event that describes it.
-func (t Table[T]) Put(row Row[T], e *Event) Write {
-	w := Write{record: Record{Kind: t.kind, ID: row.ID, Version: row.Version + 1}, prev: row.digest, event: e}
-	if t.keys != nil {
-		w.record.Keys, w.record.UniqueKeys = t.keys(&row.Value)
-	}
-	if w.record.Bytes, w.err = canon.Marshal(row.Value); w.err != nil {
-		w.err = fmt.Errorf("audit: %s: %w", t.kind, w.err)
-	}
-	return w
-}
-
-// Read names row's version, for [Tx.Reads].
-func (t Table[T]) Read(row Row[T]) Read { return Read{t.kind, row.ID, row.Version} }
-
-// The kinds of records that a caller's standing rests on.
-const (
-	IdentityKind   Kind = "identity"
-	DelegationKind Kind = "delegation"
-)
-
-// ReadsOf names the records that the standing rests on, for [Tx.Reads]: the identities and the delegations. Those that the ledger does
-// not keep are left out.
-func ReadsOf(s identity.Standing) []Read {
-	var reads []Read
-	for _, p := range s.Principals {
-		if p.Version > 0 {
-			reads = append(reads, Read{IdentityKind, ID(p.ID.String()), p.Version})
-		}
-	}
-	for _, d := range s.Links {
-		if d.Version > 0 {
-			reads = append(reads, Read{DelegationKind, ID(d.ID.String()), d.Version})
-		}
-	}
-	return reads
-}
-
-// Retry calls f until it returns something else than [ErrConflict], four times at most. Each call reads anew what it decides on.
+// Retry calls f until it returns something else than [ErrConflict], eight times at most. Each call reads anew what it decides on.
 func Retry(f func() error) error {
 	var err error
-	for range 4 {
+	for n := range 8 {
 		if err = f(); !errors.Is(err, ErrConflict) {
 			break
 		}
+		if n > 0 { // whoever is in the way may be again
+			time.Sleep(time.Duration(rand.Int64N(int64(time.Millisecond) << n)))
+		}
 	}
 	return err
+}
+
+// The degrees of pressure.
+const (
+	pressNone int32 = iota
+	pressGiving
+	pressAll
+)
+
+// pressure holds up commits while the log is behind.
+type pressure struct {
+	level atomic.Int32
+	mu    sync.Mutex
+	eased chan struct{} // closed when the level falls
+}
+
+// pressureWait is how long a commit waits for the log to catch up.
+const pressureWait = 2 * time.Second
+
+func (p *pressure) holds(gives bool) bool {
+	level := p.level.Load()
+	return level == pressAll || level == pressGiving && gives
+}
+
+func (p *pressure) wait(ctx context.Context, gives bool) error {
+	if !p.holds(gives) {
+		return nil
+	}
+	timeout := time.NewTimer(pressureWait)
+	defer timeout.Stop()
+	for {
+		p.mu.Lock()
+		if p.eased == nil {
+			p.eased = make(chan struct{})
+		}
+		eased := p.eased
+		p.mu.Unlock()
+		if !p.holds(gives) {
+			return nil
+		}
+		select {
+		case <-eased:
+		case <-timeout.C:
+			return ErrBacklog
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrBacklog, ctx.Err())
+		}
+	}
+}
+
+// raise sets the level, if it is lower.
+func (p *pressure) raise(level int32) {
+	for {
+		if now := p.level.Load(); now >= level || p.level.CompareAndSwap(now, level) {
+			return
+		}
+	}
+}
+
+// lower sets the level, if it is higher.
+func (p *pressure) lower(level int32) {
+	for {
+		now := p.level.Load()
+		if now <= level {
+			return
+		}
+		if p.level.CompareAndSwap(now, level) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.eased != nil {
+				close(p.eased)
+				p.eased = nil
+			}
+			return
+		}
+	}
+}
+
+func (p *pressure) set(level int32) {
+	p.raise(level)
+	p.lower(level)
 }

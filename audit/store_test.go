@@ -91,7 +91,7 @@ type keeper struct {
 }
 
 func open(l audit.Ledger, origin string, key []byte) keeper {
-	s := must(audit.NewStore(l, origin, key, nil))
+	s := must(audit.NewStore(context.Background(), audit.StoreConfig{Ledger: l, Origin: origin, SealKeys: audit.SealKeys{key}}))
 	return keeper{s, audit.NewTable(s, "thing", func(v *thing) (index, unique []audit.Key) {
 		return []audit.Key{"even/" + audit.Key(fmt.Sprint(v.N%2 == 0))}, []audit.Key{audit.Key(fmt.Sprint("n/", v.N))}
 	})}
@@ -163,7 +163,7 @@ func TestNoStateWithoutItsEvent(t *testing.T) {
 			}
 			events := uint64(0)
 			for e := range l.Ledger.Pending(t.Context(), 100) {
-				if events++; must(audit.ParseEvent(e.Bytes[33:])).Object.Version != events {
+				if events++; must(audit.ParseEvent(e.Bytes[41:])).Object.Version != events {
 					t.Fatal("events out of order")
 				}
 			}
@@ -178,7 +178,7 @@ func TestNoStateWithoutItsEvent(t *testing.T) {
 func TestLedgerThatErrsLosesNothing(t *testing.T) {
 	l, log, ctx := &faulty{Ledger: audit.NewMemory()}, newLog(), t.Context()
 	k := open(l, origin, sealKey)
-	relay, tries := must(audit.NewRelay(k.Store, log)), 0
+	relay, tries := must(audit.NewRelay(k.Store, log, audit.RelayConfig{})), 0
 	l.commit = func(c audit.Change) error {
 		if tries++; tries < 3 {
 			return errInjected
@@ -276,7 +276,7 @@ func TestUnsealedEventsAreNotRelayed(t *testing.T) {
 		for range l.Pending(t.Context(), 1) {
 		}
 		must(0, l.Ledger.Commit(t.Context(), audit.Change{ID: "by hand", Events: []audit.SealedEvent{{ID: inserted, Bytes: []byte(good)}}}))
-		relay := must(audit.NewRelay(k.Store, log))
+		relay := must(audit.NewRelay(k.Store, log, audit.RelayConfig{}))
 		err := relay.Flush(t.Context())
 		if !errors.Is(err, audit.ErrSeal) || !strings.Contains(err.Error(), ids[2].String()) || !strings.Contains(err.Error(), inserted.String()) ||
 			!slices.Equal(logged(log), []audit.EventID{ids[0], ids[1], ids[3]}) {
@@ -294,7 +294,7 @@ func TestRelayReconcilesItsTailAfterACrash(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l, log := &faulty{Ledger: audit.NewMemory()}, newLog()
 		k := open(l, origin, sealKey)
-		relay := must(audit.NewRelay(k.Store, log))
+		relay := must(audit.NewRelay(k.Store, log, audit.RelayConfig{}))
 		var all []audit.EventID
 		number, wasRefused := map[audit.EventID]int{}, map[audit.EventID]bool{}
 		for range rapid.IntRange(1, 5).Draw(t, "flushes") {
@@ -304,7 +304,7 @@ func TestRelayReconcilesItsTailAfterACrash(t *testing.T) {
 			refused := rapid.SampledFrom(refusals).Draw(t, "refused")
 			l.event = func(e *audit.SealedEvent) error {
 				if refused(number[e.ID]) {
-					e.Bytes[40] ^= 1
+					e.Bytes[50] ^= 1
 					wasRefused[e.ID] = true
 				}
 				return nil
@@ -325,7 +325,7 @@ func TestRelayReconcilesItsTailAfterACrash(t *testing.T) {
 				t.Fatal("a refused event holds up others")
 			}
 			if l.commit = nil; rapid.Bool().Draw(t, "crash") {
-				relay = must(audit.NewRelay(k.Store, log))
+				relay = must(audit.NewRelay(k.Store, log, audit.RelayConfig{}))
 			}
 		}
 		l.event = nil
@@ -344,7 +344,7 @@ func TestRelayReconcilesItsTailAfterACrash(t *testing.T) {
 func TestStoreClockNeverGoesBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var now, latest time.Time
-		s := must(audit.NewStore(audit.NewMemory(), origin, sealKey, func() time.Time { return now }))
+		s := must(audit.NewStore(t.Context(), audit.StoreConfig{Ledger: audit.NewMemory(), Origin: origin, SealKeys: audit.SealKeys{sealKey}, Clock: func() time.Time { return now }}))
 		for _, ns := range rapid.SliceOf(rapid.Int64Range(0, 1e12)).Draw(t, "clock") {
 			if now = time.Unix(0, ns); now.After(latest) {
 				latest = now

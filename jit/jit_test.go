@@ -43,7 +43,8 @@ func (w *world) Authorize(identity.Caller, string, string) error {
 func newWorld(fatal func(...any)) *world {
 	w := &world{fatal: fatal, now: time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC), ledger: audit.NewMemory(), ids: map[string]identity.ID{}, allowed: true}
 	var err error
-	w.store, err = audit.NewStore(w.ledger, "test.example/jit", make([]byte, audit.MinSealKey), func() time.Time { return w.now })
+	w.store, err = audit.NewStore(context.Background(), audit.StoreConfig{Ledger: w.ledger, Origin: "test.example/jit",
+		SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: func() time.Time { return w.now }})
 	w.must(err)
 	var founders []identity.Identity
 	add := func(name string, kind identity.Kind, sponsor string, groups ...string) {

@@ -117,7 +117,8 @@ func must[T any](v T, err error) T {
 func newOrg() *org {
 	o := &org{ledger: &ledger{Ledger: audit.NewMemory()}, now: identitytest.Base}
 	clock := func() time.Time { o.now = o.now.Add(time.Second); return o.now }
-	s := must(audit.NewStore(o.ledger, "test.example/org", make([]byte, audit.MinSealKey), clock))
+	s := must(audit.NewStore(context.Background(), audit.StoreConfig{Ledger: o.ledger, Origin: "test.example/org",
+		SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: clock}))
 	genesis := s.NewEvent("test.genesis", audit.Actor{}, audit.EventID{})
 	tx := audit.Tx{Writes: must(Founders(s, genesis.ID, person("root"), person("alice"), person("bob"))), Events: []*audit.Event{genesis}}
 	if err := s.Commit(context.Background(), tx); err != nil {
@@ -181,7 +182,8 @@ func (o *org) leave(id identity.ID) error {
 
 func TestDirectoryKeepsItsContract(t *testing.T) {
 	identitytest.TestDirectory(t, func(t *testing.T, ids []identity.Identity, delegations []identity.Delegation) identity.Directory {
-		s := must(audit.NewStore(audit.NewMemory(), "test.example/org", make([]byte, audit.MinSealKey), nil))
+		s := must(audit.NewStore(context.Background(), audit.StoreConfig{Ledger: audit.NewMemory(), Origin: "test.example/org",
+			SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}}))
 		d, tx := NewDirectory(s), audit.Tx{}
 		for _, id := range ids {
 			e := event(s, "identity.registered", audit.Actor{}, audit.EventID{}, id.ID)

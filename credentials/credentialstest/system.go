@@ -56,7 +56,8 @@ func NewSystem(minters map[string]credentials.Minter, authority identity.Authori
 	}
 	clock := func() time.Time { return s.Now }
 	seed := sha256.Sum256([]byte("receipts"))
-	s.Store = must(audit.NewStore(s.Ledger, "test.example/prod", make([]byte, audit.MinSealKey), clock))
+	s.Store = must(audit.NewStore(context.Background(), audit.StoreConfig{Ledger: s.Ledger, Origin: "test.example/prod",
+		SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: clock}))
 	s.Config = credentials.Config{
 		Store: s.Store, Live: live{s}, Minters: maps.Clone(minters), Authority: authority, MaxLifetime: 8 * time.Hour,
 		Gate:     must(identity.NewGate(s.directory, map[string]identity.Authenticator{"test": authenticator{}}, clock)),

@@ -1,0 +1,221 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// NarrowingKind is the kind of the one record that says what was taken away last, for the other nodes on the ledger. Its version is the epoch.
+const NarrowingKind Kind = "narrowing"
+
+const (
+	narrowingID ID = "narrowing"
+	maxTaken       = 32 // that the record names; whoever is further behind reads everything anew
+	syncTimeout    = 10 * time.Second
+)
+
+// ErrStale means that whether something was taken away elsewhere cannot be said.
+var ErrStale = errors.New("audit: what this node knows may be out of date")
+
+// A Taken names an object of which a version took something away.
+type Taken struct {
+	Kind Kind
+	ID   ID
+}
+
+type narrowing struct {
+	Taken []takenAt `json:"taken"` // the last ones, oldest first
+}
+
+type takenAt struct {
+	Epoch uint64 `json:"epoch"`
+	Kind  Kind   `json:"kind"`
+	ID    ID     `json:"id"`
+}
+
+// A watch is what a store knows of the narrowing record.
+type watch struct {
+	table    Table[narrowing]
+	maxStale time.Duration
+	follow   func(ctx context.Context, taken []Taken) error
+	take     chan struct{} // holds a value while a narrowing is committed
+
+	mu      sync.Mutex
+	row     Row[narrowing] // as last seen
+	known   uint64         // the epoch that the follower has heard of
+	synced  time.Time      // when the last reading began that the follower has heard of
+	waiting *reading
+	running bool
+}
+
+// A reading is one look at the narrowing record, for all who asked before it began.
+type reading struct {
+	done chan struct{}
+	err  error
+}
+
+// Follow sets who is told what others took away: by [Store.Fresh], before it returns. It is called with the objects, each of which is to be
+// read anew, or with nil if there is more than is known and everything has to be. An error makes Fresh fail. It is set once, before the store is
+// used, and calls nothing of the store that waits for Fresh.
+func (s *Store) Follow(follow func(ctx context.Context, taken []Taken) error) {
+	s.watch.follow = follow
+}
+
+// Shared reports whether other nodes may be on the ledger: always, but for a ledger in memory.
+func (s *Store) Shared() bool {
+	_, private := s.ledger.(*memory)
+	return !private
+}
+
+// Fresh returns nil once this node knows of everything that was taken away before the call, or before as long ago as the store's MaxStale.
+// The error wraps [ErrStale].
+func (s *Store) Fresh(ctx context.Context) error {
+	if !s.Shared() {
+		return nil
+	}
+	w := &s.watch
+	w.mu.Lock()
+	if w.maxStale > 0 && time.Since(w.synced) < w.maxStale { // elapsed time, which no clock that is set changes
+		w.mu.Unlock()
+		return nil
+	}
+	r := w.waiting
+	if r == nil {
+		r = &reading{done: make(chan struct{})}
+		w.waiting = r
+		if !w.running {
+			w.running = true
+			go s.readings(context.WithoutCancel(ctx))
+		}
+	}
+	w.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrStale, ctx.Err())
+	}
+}
+
+// readings reads for those who wait, until nobody does. Who comes while one goes on is served by the next.
+func (s *Store) readings(ctx context.Context) {
+	for w := &s.watch; ; {
+		w.mu.Lock()
+		r := w.waiting
+		w.waiting = nil
+		if w.running = r != nil; !w.running {
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+		r.err = s.read(ctx)
+		close(r.done)
+	}
+}
+
+func (s *Store) read(ctx context.Context) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = fmt.Errorf("%w: panic", ErrStale)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	w, begun := &s.watch, time.Now()
+	row, err := w.table.Load(ctx, narrowingID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: %w", ErrStale, err)
+	}
+	w.mu.Lock()
+	known := w.known
+	w.mu.Unlock()
+	if row.Version < known {
+		return fmt.Errorf("%w: %s went back from version %d to %d", ErrStale, NarrowingKind, known, row.Version)
+	}
+	if row.Version > known && w.follow != nil {
+		if err := w.follow(ctx, row.Value.since(known)); err != nil {
+			return fmt.Errorf("%w: %w", ErrStale, err)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.known, w.synced = max(w.known, row.Version), begun
+	if row.Version >= w.row.Version {
+		w.row = row
+	}
+	return nil
+}
+
+// since returns what was taken after the epoch, or nil if n does not reach back so far.
+func (n *narrowing) since(epoch uint64) []Taken {
+	if len(n.Taken) == 0 || n.Taken[0].Epoch > epoch+1 {
+		return nil
+	}
+	var out []Taken
+	for _, t := range n.Taken {
+		if t.Epoch > epoch {
+			out = append(out, Taken{t.Kind, t.ID})
+		}
+	}
+	return out
+}
+
+// commitNarrowing commits tx together with the word to the other nodes. The record of that word is contended by all who take away, so
+// a conflict about it alone is tried again.
+func (s *Store) commitNarrowing(ctx context.Context, tx Tx) error {
+	w := &s.watch
+	select { // one at a time on this node, so that only other nodes are in the way
+	case w.take <- struct{}{}:
+		defer func() { <-w.take }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	w.mu.Lock()
+	row := w.row
+	w.mu.Unlock()
+	for attempt := 0; ; attempt++ {
+		next := row
+		next.ID, next.Value.Taken = narrowingID, nil
+		epoch := row.Version + 1
+		var what []string
+		var taken []takenAt
+		for _, wr := range tx.Writes {
+			taken = append(taken, takenAt{epoch, wr.record.Kind, wr.record.ID})
+			what = append(what, string(wr.record.Kind)+"/"+string(wr.record.ID))
+		}
+		all := append(row.Value.Taken[:len(row.Value.Taken):len(row.Value.Taken)], taken...)
+		next.Value.Taken = all[max(0, len(all)-maxTaken):]
+		e := s.NewEvent("audit.narrowed", Actor{}, tx.Writes[0].event.ID)
+		e.Fields = map[string]string{"taken": strings.Join(what, " ")}
+		again := tx
+		again.Writes = append(tx.Writes[:len(tx.Writes):len(tx.Writes)], w.table.Put(next, e))
+		err := s.commitTx(ctx, again)
+		if err == nil {
+			next.Version, next.digest = epoch, e.Object.Digest
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.known == row.Version {
+				w.known = epoch // this node has heard of its own
+			}
+			if epoch > w.row.Version {
+				w.row = next
+			}
+			return nil
+		}
+		if !errors.Is(err, ErrConflict) || attempt == 15 {
+			return err
+		}
+		now, lerr := w.table.Load(ctx, narrowingID)
+		if lerr != nil && !errors.Is(lerr, ErrNotFound) {
+			return errors.Join(err, lerr)
+		}
+		if now.Version == row.Version {
+			return err // it was about something else
+		}
+		row = now
+	}
+}

@@ -1,0 +1,135 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/internal/canon"
+)
+
+// A Table is a typed view of one kind of record. T must have a canonical JSON form.
+type Table[T any] struct {
+	s    *Store
+	kind Kind
+	keys func(*T) (index, unique []Key)
+}
+
+// A Row is a value with what is needed to write its next version. A Row that was not loaded is version 0 of its ID.
+type Row[T any] struct {
+	ID      ID
+	Version uint64
+	Value   T
+	digest  Digest
+}
+
+// NewTable returns the records of the kind in s. The function keys computes a value's keys; nil means none.
+func NewTable[T any](s *Store, kind Kind, keys func(*T) (index, unique []Key)) Table[T] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.kinds, kind) {
+		s.kinds = append(s.kinds, kind)
+	}
+	return Table[T]{s, kind, keys}
+}
+
+// Load returns the record with the given ID. The error wraps [ErrNotFound] if there is none and [ErrSeal] if it is not as it was sealed.
+func (t Table[T]) Load(ctx context.Context, id ID) (Row[T], error) {
+	r, err := t.s.ledger.Load(ctx, t.kind, id)
+	if err != nil {
+		return Row[T]{}, err
+	}
+	if r.Kind != t.kind || r.ID != id {
+		return Row[T]{}, fmt.Errorf("%w: %s %q: the ledger returned another record", ErrSeal, t.kind, id)
+	}
+	return t.open(r)
+}
+
+// openAt opens a record that a scan of [from, to) returned, which must be for one of its sealed keys: the index is not sealed.
+func (t Table[T]) openAt(r Record, from, to Key) (Row[T], error) {
+	within := func(k Key) bool { return from <= k && k < to }
+	if r.Kind != t.kind || !slices.ContainsFunc(slices.Concat(r.Keys, r.UniqueKeys, []Key{"id/" + Key(r.ID)}), within) {
+		return Row[T]{}, fmt.Errorf("%w: %s %q: the ledger returned another record", ErrSeal, t.kind, r.ID)
+	}
+	return t.open(r)
+}
+
+func (t Table[T]) open(r Record) (Row[T], error) {
+	row := Row[T]{ID: r.ID, Version: r.Version}
+	var err error
+	if row.digest, err = t.s.open(&r); err != nil {
+		return Row[T]{}, err
+	}
+	if err := canon.Unmarshal(r.Bytes, &row.Value); err != nil {
+		return Row[T]{}, fmt.Errorf("audit: %s %q: %w", t.kind, r.ID, err)
+	}
+	return row, nil
+}
+
+// Scan yields the records with a key that starts with prefix, as [Ledger.Scan] does. A record whose seal is broken is yielded as
+// an error that wraps [ErrSeal] and names it, and the sequence goes on; any other error ends it.
+func (t Table[T]) Scan(ctx context.Context, prefix Key) iter.Seq2[Row[T], error] {
+	return func(yield func(Row[T], error) bool) {
+		for r, err := range t.s.ledger.Scan(ctx, t.kind, prefix, PrefixEnd(prefix)) {
+			var row Row[T]
+			ended := err != nil
+			if !ended {
+				row, err = t.openAt(r, prefix, PrefixEnd(prefix))
+			}
+			if !yield(row, err) || ended {
+				return
+			}
+		}
+	}
+}
+
+// Find returns the one record that has the unique key. The error wraps [ErrNotFound] if there is none.
+func (t Table[T]) Find(ctx context.Context, unique Key) (Row[T], error) {
+	for r, err := range t.s.ledger.Scan(ctx, t.kind, unique, unique+"\x00") {
+		if err != nil {
+			return Row[T]{}, err
+		}
+		return t.openAt(r, unique, unique+"\x00")
+	}
+	return Row[T]{}, fmt.Errorf("%w: %s with that key", ErrNotFound, t.kind)
+}
+
+// Put returns the write of row.Value as the version after row.Version, with the event that describes it.
+func (t Table[T]) Put(row Row[T], e *Event) Write {
+	w := Write{record: Record{Kind: t.kind, ID: row.ID, Version: row.Version + 1}, prev: row.digest, event: e}
+	if t.keys != nil {
+		w.record.Keys, w.record.UniqueKeys = t.keys(&row.Value)
+	}
+	if w.record.Bytes, w.err = canon.Marshal(row.Value); w.err != nil {
+		w.err = fmt.Errorf("audit: %s: %w", t.kind, w.err)
+	}
+	return w
+}
+
+// Read names row's version, for [Tx.Reads].
+func (t Table[T]) Read(row Row[T]) Read { return Read{t.kind, row.ID, row.Version} }
+
+// The kinds of records that a caller's standing rests on.
+const (
+	IdentityKind   Kind = "identity"
+	DelegationKind Kind = "delegation"
+)
+
+// ReadsOf names the records that the standing rests on, for [Tx.Reads]: the identities and the delegations. Those that the ledger does
+// not keep are left out.
+func ReadsOf(s identity.Standing) []Read {
+	var reads []Read
+	for _, p := range s.Principals {
+		if p.Version > 0 {
+			reads = append(reads, Read{IdentityKind, ID(p.ID.String()), p.Version})
+		}
+	}
+	for _, d := range s.Links {
+		if d.Version > 0 {
+			reads = append(reads, Read{DelegationKind, ID(d.ID.String()), d.Version})
+		}
+	}
+	return reads
+}
