@@ -38,7 +38,7 @@ func TestNoCredentialOutlivesAClosedGrant(t *testing.T) {
 			t.Errorf("%s: the certificate is still good", name)
 		}
 		w.must(w.sys.Close(ctx))
-		if w.sys, err = bailiwick.New(ctx, w.cfg); err != nil || !w.sys.Issuer().Revoked(credentials.Serial(cert.Serial)) {
+		if w.sys, err = bailiwick.New(ctx, w.cfg); err != nil || !w.sys.Issuer().Revoked(ctx, credentials.Serial(cert.Serial)) {
 			t.Errorf("%s: it is good again after a restart (%v)", name, err)
 		}
 	}
@@ -56,7 +56,7 @@ func TestSweepSettlesWhatWasInterrupted(t *testing.T) {
 	w.must(w.sys.Close(ctx))
 	w.sys, err = bailiwick.New(ctx, w.cfg)
 	w.must(err)
-	if w.must(w.sys.Sweep(ctx)); !w.sys.Issuer().Revoked(credentials.Serial(cert.Serial)) {
+	if w.must(w.sys.Sweep(ctx)); !w.sys.Issuer().Revoked(ctx, credentials.Serial(cert.Serial)) {
 		t.Error("a credential of a closed grant is never revoked")
 	}
 }
@@ -75,7 +75,7 @@ func TestTakingAwayHoldsHereWithoutTheStore(t *testing.T) {
 		w.ledger.down(true, false)
 		err := take(w, g)
 		w.ledger.down(false, false)
-		if d := w.sys.JIT().Authorize(maya, "db:read", "db/orders"); d.Allowed || !errors.Is(err, audit.ErrUnknown) {
+		if d := w.sys.JIT().Authorize(ctx, maya, "db:read", "db/orders"); d.Allowed || !errors.Is(err, audit.ErrUnknown) {
 			t.Errorf("%s: %+v, %v", name, d, err)
 		}
 	}

@@ -17,12 +17,18 @@ import (
 	"github.com/bailiwick-go/bailiwick/lifecycle"
 )
 
-// A Config is what a system is made of. Ledger, Log, SealKey and ReceiptKey are required, and Founders at the first start.
+// A Config is what a system is made of. Ledger, Log, SealKeys and ReceiptKey are required, and Founders at the first start.
 type Config struct {
-	Ledger     audit.Ledger  // state and events; [InMemory] is the way to forget them
-	Log        audit.Log     // its origin is the system's
-	SealKey    []byte        // at least [audit.MinSealKey] random bytes, never in the ledger's database
+	Ledger     audit.Ledger  // state and events: [SQLite], [PostgreSQL], a host's own; [InMemory] is the way to forget them
+	Log        audit.Log     // its origin is the system's; for several nodes see [audit.ShareLog]
+	SealKeys   audit.Keeper  // never in the ledger's database; see [audit.KeyFile]
 	ReceiptKey crypto.Signer // Ed25519; neither the log's key nor a minter's
+
+	// MaxStale is how long ago something may have been taken away on another node without this one's refusing it. Zero means not at all: each
+	// authorization reads one record. It does not matter with InMemory.
+	MaxStale time.Duration
+	// Backlog says how far the log may be behind.
+	Backlog audit.RelayConfig
 
 	Policy         Policy                            // must be the one that the system began with
 	Founders       []identity.Identity               // active from the first start on; later starts ignore them
@@ -30,7 +36,7 @@ type Config struct {
 	Minters        map[string]credentials.Minter     // by type of credential; without any nothing is minted
 	Sessions       Sessions                          // nil: that nobody's are left is unknown, and Leave and Suspend say so by an error
 
-	Clock  func() time.Time // nil means [time.Now]
+	Clock  func() time.Time // nil means [time.Now]; see [audit.StoreConfig]
 	Logger *slog.Logger     // for what no caller is told; nil discards it
 }
 
@@ -46,6 +52,7 @@ func InMemory() audit.Ledger { return audit.NewMemory() }
 
 // A System is one tenant. It is safe for concurrent use.
 type System struct {
+	ledger    audit.Ledger
 	store     *audit.Store
 	gate      *identity.Gate
 	lifecycle *lifecycle.Manager
@@ -58,8 +65,10 @@ type System struct {
 	log       audit.Log
 	logger    *slog.Logger
 
-	stop context.CancelFunc
-	done sync.WaitGroup
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+	health health
+	reset  clockReset
 }
 
 // New opens a system, and begins it if its ledger and its log are empty. One system of a process at a time may have the log. Until
@@ -74,12 +83,13 @@ func New(ctx context.Context, cfg Config) (*System, error) {
 	if !reflect.TypeOf(cfg.Log).Comparable() {
 		return nil, errors.New("bailiwick: a log must be comparable, as pointers are")
 	}
-	s := &System{sessions: cfg.Sessions, logger: cfg.Logger, log: cfg.Log}
+	s := &System{ledger: cfg.Ledger, sessions: cfg.Sessions, logger: cfg.Logger, log: cfg.Log}
 	if _, taken := relayed.LoadOrStore(cfg.Log, s); taken {
 		return nil, errors.New("bailiwick: another system of this process writes to that log")
 	}
 	if err := s.start(ctx, cfg); err != nil {
 		relayed.Delete(cfg.Log)
+		s.release()
 		return nil, err
 	}
 	return s, nil
@@ -100,19 +110,24 @@ func (s *System) start(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if s.store, err = audit.NewStore(cfg.Ledger, cp.Origin, cfg.SealKey, cfg.Clock); err != nil {
+	s.store, err = audit.NewStore(ctx, audit.StoreConfig{Ledger: cfg.Ledger, Origin: cp.Origin, SealKeys: cfg.SealKeys, Clock: cfg.Clock, MaxStale: cfg.MaxStale})
+	if err != nil {
 		return err
 	}
-	if s.relay, err = audit.NewRelay(s.store, cfg.Log); err != nil {
+	if s.relay, err = audit.NewRelay(s.store, cfg.Log, cfg.Backlog); err != nil {
 		return err
 	}
 	if s.receipts, err = audit.NewReceipts(cp.Origin, cfg.ReceiptKey, s.relay.Size); err != nil {
 		return fmt.Errorf("bailiwick: ReceiptKey: %w", err)
 	}
 	s.policies = audit.NewTable[policyRecord](s.store, policyKind, nil)
+	if err := s.store.Fresh(ctx); err != nil { // from here on it is told what is taken away
+		return err
+	}
 	if err := s.compose(ctx, cfg); err != nil {
 		return err
 	}
+	s.store.Follow(s.hear)
 	if err := s.begin(ctx, cfg); err != nil {
 		return err
 	}
@@ -133,7 +148,8 @@ func (s *System) compose(ctx context.Context, cfg Config) (err error) {
 	}
 	s.jit, err = jit.NewEngine(ctx, jit.Config{
 		Store: s.store, Gate: s.gate, Directory: directory, Authority: (*authority)(s), Reload: s.policy,
-		Closed: func(ctx context.Context, g jit.Grant) { // no credential outlives its grant
+		Ending: func(grant audit.ID) { s.issuer.Cut(string(grant)) }, // no credential outlives its grant
+		Closed: func(ctx context.Context, g jit.Grant) {
 			if _, err := s.issuer.Settle(ctx, string(g.ID)); err != nil {
 				s.logger.Error("bailiwick: credentials of a closed grant", "grant", g.ID, "error", err)
 			}
@@ -148,38 +164,35 @@ func (s *System) compose(ctx context.Context, cfg Config) (err error) {
 	s.issuer, err = credentials.NewIssuer(ctx, credentials.Config{
 		Store: s.store, Gate: s.gate, Live: (*live)(s), Receipts: s.receipts, Authority: (*authority)(s), Minters: cfg.Minters,
 	})
-	return err
-}
-
-// run is the background's work: the relay, whenever something was committed, and again after a while if that failed.
-func (s *System) run(ctx context.Context) {
-	retry := time.NewTicker(time.Second)
-	defer retry.Stop()
-	for failed := false; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-retry.C:
-			if !failed {
-				continue
-			}
-		case <-s.store.Committed():
-		}
-		_, err := identity.Guard("ledger or log", func() (struct{}, error) { return struct{}{}, s.relay.Flush(ctx) })
-		if failed = err != nil; failed && ctx.Err() == nil {
-			s.logger.Error("bailiwick: events wait for the log", "error", err)
-		}
+	if s.issuer == nil {
+		return err
 	}
+	if err != nil {
+		s.logger.Error("bailiwick: credentials count as revoked", "error", err)
+	}
+	return nil
 }
 
-// Close makes the system refuse everything from now on, and stops the background's work after it has moved what is pending. Ledger and log
-// are the host's to close, after that.
+// Close makes the system refuse everything from now on, and stops the background's work after it has recorded what is owed and moved what is
+// pending, if it is the one that moves. Ledger and log are the host's to close, after that.
 func (s *System) Close(ctx context.Context) error {
 	s.gate.Close()
 	s.stop()
 	s.done.Wait()
 	defer relayed.CompareAndDelete(s.log, s)
-	return s.relay.Flush(ctx)
+	defer s.release()
+	err := s.store.Pay(ctx)
+	if flushed := s.relay.Flush(ctx); !errors.Is(flushed, audit.ErrLocked) {
+		err = errors.Join(err, flushed)
+	}
+	return err
+}
+
+// release gives up what a ledger of ours holds of the host's database.
+func (s *System) release() {
+	if d, ok := s.ledger.(*Database); ok {
+		d.Close()
+	}
 }
 
 // Origin returns the name of the system's log, which is in every hash and receipt.
@@ -203,44 +216,68 @@ func (s *System) Log() *audit.Reader { return s.relay.Reader() }
 // ReceiptKey returns the note verifier key of the receipts in credentials.
 func (s *System) ReceiptKey() string { return s.receipts.VerifierKey() }
 
-// Flush moves what is committed to the log, and returns when it is there.
-func (s *System) Flush(ctx context.Context) error { return s.relay.Flush(ctx) }
+// Flush moves what is committed to the log, and returns when it is there. Where another node moves, it waits for that.
+func (s *System) Flush(ctx context.Context) error {
+	for {
+		err := s.relay.Flush(ctx)
+		if !errors.Is(err, audit.ErrLocked) {
+			return err
+		}
+		if lag, err := s.relay.Lag(ctx); err != nil || lag == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
 
 // Sweep records what time has ended, and revokes credentials whose minting was never heard of again. Access is over without it.
 func (s *System) Sweep(ctx context.Context) error {
 	return errors.Join(s.jit.Sweep(ctx), s.issuer.Sweep(ctx))
 }
 
-func (s *System) authorize(c identity.Caller, action, resource string) error {
-	if d := s.jit.Authorize(c, action, resource); !d.Allowed {
-		return &jit.DeniedError{Decision: d}
+// takesAway are the actions for which a word suffices that may be out of date, where the ledger does not answer: nothing is given by them.
+var takesAway = map[string]bool{
+	"identity:leave": true, "identity:suspend": true, "identity:quarantine": true, "identity:hand_over": true,
+	"grant:revoke": true, "credential:revoke": true, "delegation:revoke": true, "policy:tighten": true,
+}
+
+// decide lets the policy decide about the system's own operations.
+func (s *System) decide(ctx context.Context, c identity.Caller, action, resource string) (jit.Decision, error) {
+	d := s.jit.Authorize(ctx, c, action, resource)
+	if !d.Allowed && errors.Is(d.Err, audit.ErrStale) && takesAway[action] {
+		d = s.jit.AuthorizeKnown(c, action, resource)
 	}
-	return nil
+	if !d.Allowed {
+		return d, &jit.DeniedError{Decision: d}
+	}
+	return d, nil
 }
 
 // authority lets the policy decide about the system's own operations.
 type authority System
 
-func (a *authority) Authorize(c identity.Caller, action, resource string) error {
-	return (*System)(a).authorize(c, action, resource)
+func (a *authority) Authorize(ctx context.Context, c identity.Caller, action, resource string) error {
+	_, err := (*System)(a).decide(ctx, c, action, resource)
+	return err
 }
 
 // AuthorizeOn is asked by lifecycle.Manager; it also names what the answer rests on.
-func (a *authority) AuthorizeOn(c identity.Caller, action, resource string) ([]audit.Read, error) {
-	d := a.jit.Authorize(c, action, resource)
-	if !d.Allowed {
-		return nil, &jit.DeniedError{Decision: d}
-	}
-	return d.Reads(), nil
+func (a *authority) AuthorizeOn(ctx context.Context, c identity.Caller, action, resource string) ([]audit.Read, error) {
+	d, err := (*System)(a).decide(ctx, c, action, resource)
+	return d.Reads(), err
 }
 
 // live tells the issuer what a grant is good for.
 type live System
 
-func (l *live) Bounds(_ context.Context, c identity.Caller, grant string, needs []credentials.Need) (credentials.Bounds, error) {
+func (l *live) Bounds(ctx context.Context, c identity.Caller, grant string, needs []credentials.Need) (credentials.Bounds, error) {
 	var b credentials.Bounds
 	for i, n := range needs {
-		d := l.jit.AuthorizeBy(c, audit.ID(grant), n.Action, n.Resource)
+		d := l.jit.AuthorizeBy(ctx, c, audit.ID(grant), n.Action, n.Resource)
 		if !d.Allowed {
 			return credentials.Bounds{}, &jit.DeniedError{Decision: d}
 		}

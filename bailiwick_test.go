@@ -148,7 +148,7 @@ func newWorld(t testing.TB) *world {
 	w.ids["svc"] = svc.ID
 	founders = append(founders, svc)
 	w.cfg = bailiwick.Config{
-		Ledger: w.ledger, Log: w.log, SealKey: bytes.Repeat([]byte{7}, 32), ReceiptKey: key(3), Policy: policy, Founders: founders,
+		Ledger: w.ledger, Log: w.log, SealKeys: audit.SealKeys{bytes.Repeat([]byte{7}, 32)}, ReceiptKey: key(3), Policy: policy, Founders: founders,
 		Authenticators: map[string]identity.Authenticator{"sso": identity.AuthenticatorFunc(func(_ context.Context, proof []byte) (identity.Assertion, error) {
 			return identity.Assertion{Subject: strings.TrimSuffix(string(proof), proofSecret), AAL: identity.AAL2, AuthenticatedAt: w.clock()}, nil
 		})},
@@ -219,11 +219,11 @@ func (w *world) issue(c identity.Caller, g jit.Grant, lifetime time.Duration, pr
 
 func (w *world) checker() *sshcert.Checker {
 	return &sshcert.Checker{Authorities: []ssh.PublicKey{w.minter.Authority()}, ReceiptKey: w.sys.ReceiptKey(), Clock: w.clock,
-		Revoked: func(serial uint64) bool { return w.sys.Issuer().Revoked(credentials.Serial(serial)) }}
+		Revoked: func(serial uint64) bool { return w.sys.Issuer().Revoked(ctx, credentials.Serial(serial)) }}
 }
 
 func (w *world) allowed() bool {
-	return w.sys.JIT().Authorize(w.as("maya"), "db:read", "db/orders").Allowed
+	return w.sys.JIT().Authorize(ctx, w.as("maya"), "db:read", "db/orders").Allowed
 }
 
 func TestCredentialLiesWithinItsGrant(t *testing.T) {
@@ -248,7 +248,7 @@ func TestCredentialLiesWithinItsGrant(t *testing.T) {
 			if _, _, err := w.issue(w.as("maya"), g, life, "root"); !errors.Is(err, identity.ErrDenied) {
 				rt.Fatalf("a credential of this grant for what another gives: %v", err)
 			}
-			if d := w.sys.JIT().AuthorizeBy(w.as("maya"), g.ID, "ssh:login", "ssh/root"); d.Allowed || !w.sys.JIT().Authorize(w.as("maya"), "ssh:login", "ssh/root").Allowed {
+			if d := w.sys.JIT().AuthorizeBy(ctx, w.as("maya"), g.ID, "ssh:login", "ssh/root"); d.Allowed || !w.sys.JIT().Authorize(ctx, w.as("maya"), "ssh:login", "ssh/root").Allowed {
 				rt.Fatalf("%+v", d)
 			}
 			_, err = w.sys.Lifecycle().Move(ctx, w.as("root"), w.ids["maya"], "oncall")
@@ -294,7 +294,7 @@ func TestActivationNeverWinsARace(t *testing.T) {
 			ran := false
 			w.ledger.before("jit.activated", func() { ran = true; c(w) })
 			_, err := w.sys.JIT().Activate(ctx, maya, g.ID)
-			d := w.sys.JIT().Authorize(maya, "db:read", "db/orders")
+			d := w.sys.JIT().Authorize(ctx, maya, "db:read", "db/orders")
 			if !ran || d.Allowed {
 				t.Errorf("activated (%v): %+v", err, d)
 			}
@@ -367,7 +367,7 @@ func TestNothingOfALeaverIsLive(t *testing.T) {
 		t.Fatalf("%+v, %v", d, err)
 	}
 	for range 100 {
-		if w.sys.JIT().Authorize(maya, "db:read", "db/orders").Allowed {
+		if w.sys.JIT().Authorize(ctx, maya, "db:read", "db/orders").Allowed {
 			t.Fatal("allowed")
 		}
 		if _, err := w.sys.Gate().Caller(ctx, "sso", []byte("maya"+proofSecret)); !errors.Is(err, identity.ErrDenied) {
@@ -471,8 +471,8 @@ func TestReopeningMustFit(t *testing.T) {
 	for name, spoil := range map[string]func(*bailiwick.Config){
 		"no ledger":      func(c *bailiwick.Config) { c.Ledger = nil },
 		"no log":         func(c *bailiwick.Config) { c.Log = nil },
-		"no seal key":    func(c *bailiwick.Config) { c.SealKey = nil },
-		"other seal key": func(c *bailiwick.Config) { c.SealKey = bytes.Repeat([]byte{8}, 32) },
+		"no seal key":    func(c *bailiwick.Config) { c.SealKeys = nil },
+		"other seal key": func(c *bailiwick.Config) { c.SealKeys = audit.SealKeys{bytes.Repeat([]byte{8}, 32)} },
 		"no receipt key": func(c *bailiwick.Config) { c.ReceiptKey = nil },
 		"other receipts": func(c *bailiwick.Config) { c.ReceiptKey = other },
 		"other CA":       func(c *bailiwick.Config) { c.Minters = map[string]credentials.Minter{"ssh": otherMinter} },
@@ -537,7 +537,7 @@ func TestClosedSystemRefusesEverything(t *testing.T) {
 	_, err2 := w.sys.JIT().Request(ctx, maya, g.Request)
 	_, _, err3 := w.issue(maya, g, 0, "postgres")
 	_, err4 := w.sys.Gate().Caller(ctx, "sso", []byte("maya"))
-	for i, err := range []error{err1, err2, err3, err4, w.sys.JIT().Authorize(maya, "db:read", "db/orders").Err} {
+	for i, err := range []error{err1, err2, err3, err4, w.sys.JIT().Authorize(ctx, maya, "db:read", "db/orders").Err} {
 		if !errors.Is(err, identity.ErrDenied) {
 			t.Errorf("%d: %v", i, err)
 		}
@@ -559,7 +559,7 @@ func TestNoSecretLeavesTheSystem(t *testing.T) {
 	_, _, err = w.issue(w.as("maya"), g, 0, "root")
 	fmt.Fprintf(&seen, "%v %+v %#v %s %+v %+v", err, cred, cred, cred.Public, w.as("maya"), g)
 	_, err = w.sys.Gate().Caller(ctx, "sso", []byte("nobody"+proofSecret))
-	fmt.Fprintf(&seen, "%v %+v", err, sys.JIT().Authorize(w.as("maya"), "x:y", "z"))
+	fmt.Fprintf(&seen, "%v %+v", err, sys.JIT().Authorize(ctx, w.as("maya"), "x:y", "z"))
 	for _, kind := range []audit.Kind{"grant", "identity", "credential", "policy", "genesis", "delegation"} {
 		for r, err := range w.ledger.Scan(ctx, kind, "", "\xff") {
 			w.must(err)
@@ -573,7 +573,7 @@ func TestNoSecretLeavesTheSystem(t *testing.T) {
 		w.must(err)
 		seen.Write(leaf)
 	}
-	secrets := [][]byte{[]byte(proofSecret[1:]), w.cfg.SealKey, w.ca.Seed(), w.cfg.ReceiptKey.(ed25519.PrivateKey).Seed()}
+	secrets := [][]byte{[]byte(proofSecret[1:]), w.cfg.SealKeys.(audit.SealKeys)[0], w.ca.Seed(), w.cfg.ReceiptKey.(ed25519.PrivateKey).Seed()}
 	for i, s := range secrets {
 		for _, form := range []string{string(s), hex.EncodeToString(s), base64.StdEncoding.EncodeToString(s), base64.RawURLEncoding.EncodeToString(s), fmt.Sprint(s)} {
 			if strings.Contains(seen.String(), form) {

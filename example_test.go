@@ -48,7 +48,7 @@ func Example_agent() {
 	agent, err := sys.Gate().Under(ctx, signIn("maya-helper"), delegation.ID)
 	fmt.Println("acts for her:", err)
 
-	may := func(action string) bool { return sys.JIT().Authorize(agent, action, "k8s/prod/payments").Allowed }
+	may := func(action string) bool { return sys.JIT().Authorize(ctx, agent, action, "k8s/prod/payments").Allowed }
 	fmt.Println("before she has a grant:", may("k8s:logs"))
 	grant, _ := sys.JIT().Request(ctx, asMaya, jit.Request{Role: "ops", Scope: []string{"k8s/prod/payments"}, Reason: "look", Duration: rbac.Duration(time.Hour)})
 	sys.JIT().Activate(ctx, asMaya, grant.ID)
@@ -68,7 +68,7 @@ func Example_agent() {
 func open(policy bailiwick.Policy, founders ...identity.Identity) (*bailiwick.System, func(string) identity.Caller) {
 	trail, _ := audit.NewMemoryLog("example.org/pam", key(1))
 	sys, err := bailiwick.New(context.Background(), bailiwick.Config{
-		Ledger: bailiwick.InMemory(), Log: trail, SealKey: make([]byte, audit.MinSealKey), ReceiptKey: key(2), Policy: policy, Founders: founders,
+		Ledger: bailiwick.InMemory(), Log: trail, SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, ReceiptKey: key(2), Policy: policy, Founders: founders,
 		Authenticators: map[string]identity.Authenticator{"sso": identity.AuthenticatorFunc(
 			func(_ context.Context, proof []byte) (identity.Assertion, error) {
 				return identity.Assertion{Subject: string(proof), AAL: identity.AAL2, AuthenticatedAt: time.Now()}, nil
@@ -97,7 +97,7 @@ func Example() {
 	ravi, _ := identity.New(identity.KindHuman, "ravi", "sso", "sre")
 	ctx := context.Background()
 	sys, err := bailiwick.New(ctx, bailiwick.Config{
-		Ledger: bailiwick.InMemory(), Log: trail, SealKey: make([]byte, audit.MinSealKey), ReceiptKey: key(2),
+		Ledger: bailiwick.InMemory(), Log: trail, SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, ReceiptKey: key(2),
 		Policy: policy, Founders: []identity.Identity{maya, ravi},
 		Authenticators: map[string]identity.Authenticator{"sso": identity.AuthenticatorFunc(
 			func(_ context.Context, proof []byte) (identity.Assertion, error) { // a real one verifies the proof

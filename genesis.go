@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -46,7 +47,13 @@ func (s *System) begin(ctx context.Context, cfg Config) error {
 	}
 	row, err := table.Load(ctx, genesisID)
 	if errors.Is(err, audit.ErrNotFound) {
-		return s.genesis(ctx, cfg, table, fields)
+		if err = s.genesis(ctx, cfg, table, fields); !errors.Is(err, audit.ErrConflict) {
+			return err
+		}
+		row, err = table.Load(ctx, genesisID) // another node was first
+	}
+	if errors.Is(err, audit.ErrSeal) {
+		return fmt.Errorf("bailiwick: the seal keys do not fit this ledger, or it is not that of %s, or somebody has edited it: %w", s.Origin(), err)
 	}
 	if err != nil {
 		return err
@@ -59,7 +66,11 @@ func (s *System) begin(ctx context.Context, cfg Config) error {
 	if len(fields) != len(row.Value.Fields) {
 		return errors.New("bailiwick: there are keys that this ledger did not begin with")
 	}
-	if err := s.relay.Flush(ctx); err != nil && !errors.Is(err, audit.ErrSeal) {
+	if err := s.relay.Flush(ctx); errors.Is(err, audit.ErrLocked) {
+		if err := s.begun(ctx); err != nil {
+			return err
+		}
+	} else if err != nil && !errors.Is(err, audit.ErrSeal) {
 		return err
 	}
 	if first, err := s.first(); err != nil || first != row.Value.Event {
@@ -95,6 +106,23 @@ func distinct(receipts crypto.Signer, fields map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// begun waits for the node that has the log to put the beginning into it.
+func (s *System) begun(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		cp, err := s.relay.Reader().Checkpoint()
+		if err != nil || cp.Size > 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("bailiwick: the node that has the log has not begun it: %w", ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // remember makes the time of the log's last event the least that the system goes by.
@@ -165,7 +193,7 @@ func (s *System) genesis(ctx context.Context, cfg Config, table audit.Table[gene
 	if err := s.store.Commit(ctx, audit.Tx{Writes: append(writes, founders...)}); err != nil {
 		return fmt.Errorf("bailiwick: genesis: %w", err)
 	}
-	if err := s.relay.Flush(ctx); err != nil {
+	if err := s.Flush(ctx); err != nil {
 		return err
 	}
 	policy.Version = 1

@@ -92,7 +92,7 @@ func (s *System) Tighten(ctx context.Context, c identity.Caller, denies ...rbac.
 		if err := s.adopt(row); err != nil { // in case the commit that made it was not heard
 			return err
 		}
-		if err := s.authorize(c, "policy:tighten", "policy"); err != nil {
+		if _, err := s.decide(ctx, c, "policy:tighten", "policy"); err != nil {
 			return err
 		}
 		row.Value.Policy.RBAC.Denies = slices.Concat(row.Value.Policy.RBAC.Denies, denies)
@@ -101,7 +101,7 @@ func (s *System) Tighten(ctx context.Context, c identity.Caller, denies ...rbac.
 		}
 		e := s.store.NewEvent("policy.tightened", audit.ActorOf(c), row.Value.Head)
 		row.Value.Head = e.ID
-		if err := s.store.Commit(ctx, audit.Tx{Writes: []audit.Write{s.policies.Put(row, e)}, Reads: audit.ReadsOf(st)}); err != nil {
+		if err := s.store.Commit(ctx, audit.Tx{Writes: []audit.Write{s.policies.Put(row, e)}, Reads: audit.ReadsOf(st), Narrows: true}); err != nil {
 			return err
 		}
 		row.Version++

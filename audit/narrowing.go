@@ -16,6 +16,7 @@ const (
 	narrowingID ID = "narrowing"
 	maxTaken       = 32 // that the record names; whoever is further behind reads everything anew
 	syncTimeout    = 10 * time.Second
+	takeTurn       = 50 * time.Millisecond
 )
 
 // ErrStale means that whether something was taken away elsewhere cannot be said.
@@ -168,9 +169,12 @@ func (n *narrowing) since(epoch uint64) []Taken {
 // a conflict about it alone is tried again.
 func (s *Store) commitNarrowing(ctx context.Context, tx Tx) error {
 	w := &s.watch
-	select { // one at a time on this node, so that only other nodes are in the way
+	turn := time.NewTimer(takeTurn)
+	defer turn.Stop()
+	select { // one at a time on this node, so that only other nodes are in the way; but nobody waits for one that hangs
 	case w.take <- struct{}{}:
 		defer func() { <-w.take }()
+	case <-turn.C:
 	case <-ctx.Done():
 		return ctx.Err()
 	}

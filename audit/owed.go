@@ -7,22 +7,73 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/bailiwick-go/bailiwick/identity"
 )
 
 // ErrUnrecorded means that something was taken away on this node, which refuses from now on, and that it is not on the record yet because the
 // ledger does not answer. It will be recorded when the ledger does, as long as this process lives; see [Store.Pay].
 var ErrUnrecorded = errors.New("audit: in force on this node, and not yet on the record")
 
-// owed is what was taken away and is not recorded yet.
-type owed struct {
-	mu    sync.Mutex
-	debts map[string]func(ctx context.Context) error
-	paid  sync.Mutex // held by whoever pays
+// Unanswered reports whether err says that a ledger did not answer: it is not one of [ErrNotFound], [ErrConflict], [ErrSeal], [ErrClock] and
+// [ErrBacklog], and no refusal.
+func Unanswered(err error) bool {
+	for _, answer := range []error{ErrNotFound, ErrConflict, ErrSeal, ErrClock, ErrBacklog, identity.ErrDenied} {
+		if errors.Is(err, answer) {
+			return false
+		}
+	}
+	return err != nil
 }
 
-// Owe keeps record to be called by [Store.Pay] until it returns nil, in place of what has the same name, and returns err as an
-// [ErrUnrecorded]. The function must be idempotent.
-func (s *Store) Owe(name string, record func(ctx context.Context) error, err error) error {
+// Patience is how long whoever takes away waits for a ledger before it goes by what this node knows.
+const Patience = time.Second
+
+// owed is what was taken away and is not recorded yet.
+type owed struct {
+	mu     sync.Mutex
+	debts  map[string]func(ctx context.Context) error
+	trying map[string]int // what is being recorded right now
+	paid   sync.Mutex     // held by whoever pays
+}
+
+// Take records that something was taken away, and waits for [Patience] at most. If the ledger does not answer or is contended, the error wraps
+// [ErrUnrecorded], and again is called by [Store.Pay] until it returns nil. Both functions outlive ctx, and are idempotent.
+func (s *Store) Take(ctx context.Context, name string, record, again func(ctx context.Context) error) error {
+	s.owed.try(name, 1)
+	done := make(chan error, 1)
+	go func() {
+		defer s.owed.try(name, -1)
+		err := pay(context.WithoutCancel(ctx), record)
+		if Unanswered(err) || errors.Is(err, ErrConflict) {
+			err = s.owe(name, again, err)
+		}
+		done <- err
+	}()
+	patience := time.NewTimer(Patience)
+	defer patience.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-patience.C:
+		return fmt.Errorf("%w: the ledger has not answered yet", ErrUnrecorded)
+	}
+}
+
+func (o *owed) try(name string, n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.trying == nil {
+		o.trying = map[string]int{}
+	}
+	if o.trying[name] += n; o.trying[name] == 0 {
+		delete(o.trying, name)
+	}
+}
+
+// owe keeps record to be called by Pay until it returns nil, in place of what has the same name, and returns err as an [ErrUnrecorded].
+func (s *Store) owe(name string, record func(ctx context.Context) error, err error) error {
 	s.owed.mu.Lock()
 	defer s.owed.mu.Unlock()
 	if s.owed.debts == nil {
@@ -36,28 +87,36 @@ func (s *Store) Owe(name string, record func(ctx context.Context) error, err err
 func (s *Store) Owed() []string {
 	s.owed.mu.Lock()
 	defer s.owed.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.owed.debts))
+	names := maps.Clone(s.owed.trying)
+	if names == nil {
+		names = map[string]int{}
+	}
+	for name := range s.owed.debts {
+		names[name] = 0
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // Pay records what is owed. What fails stays owed; the error says what and why.
 func (s *Store) Pay(ctx context.Context) error {
 	s.owed.paid.Lock()
 	defer s.owed.paid.Unlock()
+	s.owed.mu.Lock()
+	debts := s.owed.debts
+	s.owed.debts = nil // it may be owed again while it is recorded
+	s.owed.mu.Unlock()
 	var errs []error
-	for _, name := range s.Owed() {
-		s.owed.mu.Lock()
-		record := s.owed.debts[name]
-		delete(s.owed.debts, name) // it may be owed again while it is recorded
-		s.owed.mu.Unlock()
-		err := pay(ctx, record)
+	for _, name := range slices.Sorted(maps.Keys(debts)) {
+		err := pay(ctx, debts[name])
 		if err == nil {
 			continue
 		}
 		s.owed.mu.Lock()
-		if _, again := s.owed.debts[name]; !again {
-			s.owed.debts[name] = record
-		}
+		_, again := s.owed.debts[name]
 		s.owed.mu.Unlock()
+		if !again {
+			err = s.owe(name, debts[name], err)
+		}
 		errs = append(errs, fmt.Errorf("%s: %w", name, err))
 	}
 	return errors.Join(errs...)

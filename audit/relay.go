@@ -98,6 +98,9 @@ func NewRelay(s *Store, l Log, cfg RelayConfig) (*Relay, error) {
 	return r, nil
 }
 
+// MaxLag returns how long the oldest event may wait for the log.
+func (r *Relay) MaxLag() time.Duration { return r.cfg.MaxLag }
+
 // Size returns a size that the log has reached.
 func (r *Relay) Size() uint64 { return r.size.Load() }
 

@@ -51,25 +51,26 @@ func (t Table[T]) Load(ctx context.Context, id ID) (Row[T], error) {
 func (t Table[T]) openAt(r Record, from, to Key) (Row[T], error) {
 	within := func(k Key) bool { return from <= k && k < to }
 	if r.Kind != t.kind || !slices.ContainsFunc(slices.Concat(r.Keys, r.UniqueKeys, []Key{"id/" + Key(r.ID)}), within) {
-		return Row[T]{}, fmt.Errorf("%w: %s %q: the ledger returned another record", ErrSeal, t.kind, r.ID)
+		return Row[T]{ID: r.ID}, fmt.Errorf("%w: %s %q: the ledger returned another record", ErrSeal, t.kind, r.ID)
 	}
 	return t.open(r)
 }
 
+// open returns what r holds, or with an error nothing but its ID.
 func (t Table[T]) open(r Record) (Row[T], error) {
 	row := Row[T]{ID: r.ID, Version: r.Version}
 	var err error
 	if row.digest, err = t.s.open(&r); err != nil {
-		return Row[T]{}, err
+		return Row[T]{ID: r.ID}, err
 	}
 	if err := canon.Unmarshal(r.Bytes, &row.Value); err != nil {
-		return Row[T]{}, fmt.Errorf("audit: %s %q: %w", t.kind, r.ID, err)
+		return Row[T]{ID: r.ID}, fmt.Errorf("audit: %s %q: %w", t.kind, r.ID, err)
 	}
 	return row, nil
 }
 
 // Scan yields the records with a key that starts with prefix, as [Ledger.Scan] does. A record whose seal is broken is yielded as
-// an error that wraps [ErrSeal] and names it, and the sequence goes on; any other error ends it.
+// an error that wraps [ErrSeal] and names it, beside a Row of its ID alone, and the sequence goes on; any other error ends it.
 func (t Table[T]) Scan(ctx context.Context, prefix Key) iter.Seq2[Row[T], error] {
 	return func(yield func(Row[T], error) bool) {
 		for r, err := range t.s.ledger.Scan(ctx, t.kind, prefix, PrefixEnd(prefix)) {

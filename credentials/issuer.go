@@ -27,6 +27,9 @@ func refuse(err error) error {
 	return fmt.Errorf("credentials: %w: %w", identity.ErrDenied, err)
 }
 
+// Kind is the kind of the records that this package writes. Their IDs are serials.
+const Kind audit.Kind = "credential"
+
 // Limits of a request.
 const (
 	MaxPrincipals = 256
@@ -72,9 +75,11 @@ type Issuer struct {
 
 	mu      sync.Mutex
 	revoked map[Serial]time.Time // to the NotAfter of each
+	live    map[Serial]record    // what this issuer knows to be out, for when the ledger does not answer
 }
 
-// NewIssuer returns an issuer that knows what was revoked so far. A record whose seal is broken is an error.
+// NewIssuer returns an issuer that knows what was revoked so far. A credential whose record is not as it was sealed counts as revoked; that error,
+// which wraps [audit.ErrSeal], comes with a usable issuer.
 func NewIssuer(ctx context.Context, cfg Config) (*Issuer, error) {
 	switch {
 	case cfg.Store == nil || cfg.Gate == nil || cfg.Receipts == nil:
@@ -91,11 +96,15 @@ func NewIssuer(ctx context.Context, cfg Config) (*Issuer, error) {
 	}
 	cfg.Minters = maps.Clone(cfg.Minters)
 	cfg.MaxLifetime = cmp.Or(cfg.MaxLifetime, time.Hour)
-	i := &Issuer{cfg: cfg, table: audit.NewTable(cfg.Store, "credential", keysOf), revoked: map[Serial]time.Time{}}
-	if err := i.load(ctx); err != nil {
-		return nil, fmt.Errorf("credentials: what was revoked: %w", err)
+	i := &Issuer{cfg: cfg, table: audit.NewTable(cfg.Store, Kind, keysOf), revoked: map[Serial]time.Time{},
+		live: map[Serial]record{}}
+	broken := i.load(ctx)
+	for _, err := range broken {
+		if !errors.Is(err, audit.ErrSeal) {
+			return nil, fmt.Errorf("credentials: what was revoked: %w", err)
+		}
 	}
-	return i, nil
+	return i, errors.Join(broken...)
 }
 
 // Issue returns a credential for the caller, after its intent and its outcome are on the record. Every error means that nothing was
@@ -139,6 +148,7 @@ func (i *Issuer) Issue(ctx context.Context, c identity.Caller, r Request) (Crede
 	if err := i.commit(ctx, row, intended, b.Reads); err != nil {
 		return Credential{}, fmt.Errorf("credentials: intent: %w", err)
 	}
+	i.know(t.Serial, row.Value)
 	cred := Credential{Type: r.Type, Serial: t.Serial, NotAfter: t.NotAfter}
 	err = i.mint(ctx, m, a, intended, row.Value.Bind, &cred)
 	if err == nil {
@@ -290,10 +300,12 @@ func (i *Issuer) release(ctx context.Context, c identity.Caller, a Authorization
 // commit writes the row with the event about it.
 func (i *Issuer) commit(ctx context.Context, row audit.Row[record], e *audit.Event, reads []audit.Read) error {
 	r := &row.Value
+	tx := audit.Tx{Reads: reads, Narrows: r.over()}
 	e.Subject = r.Chain[0]
 	e.Fields = map[string]string{
 		"type": r.Type, "serial": string(row.ID), "bind": r.Bind.String(), "grant": r.Grant, "holder": r.Chain[len(r.Chain)-1].String(),
 		"principals": strings.Join(r.Principals, ","), "notAfter": r.NotAfter.Format(time.RFC3339Nano),
 	}
-	return i.cfg.Store.Commit(ctx, audit.Tx{Writes: []audit.Write{i.table.Put(row, e)}, Reads: reads})
+	tx.Writes = []audit.Write{i.table.Put(row, e)}
+	return i.cfg.Store.Commit(ctx, tx)
 }

@@ -48,7 +48,7 @@ func (p *plain) Bearer() bool { return p.bearer }
 
 type authority func(identity.Caller, string, string) error
 
-func (f authority) Authorize(c identity.Caller, action, resource string) error {
+func (f authority) Authorize(_ context.Context, c identity.Caller, action, resource string) error {
 	return f(c, action, resource)
 }
 
@@ -68,7 +68,7 @@ func Example() {
 		Type: "plain", Grant: "g", Principals: []string{"alice"}, Lifetime: 10 * time.Minute,
 	})
 	fmt.Printf("%s %v\n", cred.Public, err)
-	fmt.Println(s.Revoke(ctx, s.Caller(Human), cred.Serial, audit.EventID{}), s.Revoked(cred.Serial))
+	fmt.Println(s.Revoke(ctx, s.Caller(Human), cred.Serial, audit.EventID{}), s.Revoked(ctx, cred.Serial))
 	fmt.Println(s.Events())
 	// Output:
 	// 00000000-0000-4000-8000-00000000000a ["alice"] until 12:10:00 <nil>
@@ -138,7 +138,7 @@ func TestPanickingCollaboratorsDeny(t *testing.T) {
 	denied(t, "live view", s, s.Caller(Human), request())
 	s = NewSystem(map[string]credentials.Minter{"plain": &plain{}}, authority(func(identity.Caller, string, string) error { panic("canary") }))
 	cred, _ = s.Issue(ctx, s.Caller(Human), request())
-	if err := s.Revoke(ctx, s.Caller(Other), cred.Serial, audit.EventID{}); !errors.Is(err, identity.ErrDenied) || s.Revoked(cred.Serial) {
+	if err := s.Revoke(ctx, s.Caller(Other), cred.Serial, audit.EventID{}); !errors.Is(err, identity.ErrDenied) || s.Revoked(ctx, cred.Serial) {
 		t.Errorf("an authority's panic: %v", err)
 	}
 }
@@ -205,7 +205,7 @@ func TestNoCredentialWithoutItsIntent(t *testing.T) {
 			s := system(&plain{during: func() { minted++ }})
 			s.Ledger.Fail = func(c audit.Change) error {
 				if len(c.Records) > 0 && c.Records[0].Version > uint64(nth) {
-					if serial, err := credentials.ParseSerial(string(c.Records[0].ID)); nth == 2 && (err != nil || !s.Revoked(serial)) {
+					if serial, err := credentials.ParseSerial(string(c.Records[0].ID)); nth == 2 && (err != nil || !s.Revoked(ctx, serial)) {
 						t.Error("revoking is committed before it takes effect")
 					}
 					if commits++; lost {
@@ -217,7 +217,7 @@ func TestNoCredentialWithoutItsIntent(t *testing.T) {
 			}
 			cred, err := s.Issue(ctx, s.Caller(Human), request())
 			if nth == 2 { // the outcome is there, so the credential is
-				if err != nil || s.Revoke(ctx, s.Caller(Human), cred.Serial, audit.EventID{}) == nil || !s.Revoked(cred.Serial) {
+				if err != nil || s.Revoke(ctx, s.Caller(Human), cred.Serial, audit.EventID{}) == nil || !s.Revoked(ctx, cred.Serial) {
 					t.Errorf("what cannot be recorded as revoked must be revoked here and an error: %v", err)
 				}
 				continue
@@ -272,13 +272,13 @@ func TestRevokeNeedsOwnershipOrAuthority(t *testing.T) {
 		}
 		err = s.Revoke(ctx, by, cred.Serial, cred.Event)
 		again := s.Revoke(ctx, by, cred.Serial, cred.Event)
-		if (err == nil) != c.ok || (again == nil) != c.ok || s.Revoked(cred.Serial) != c.ok || (len(s.Events()) == 3) != c.ok {
+		if (err == nil) != c.ok || (again == nil) != c.ok || s.Revoked(ctx, cred.Serial) != c.ok || (len(s.Events()) == 3) != c.ok {
 			t.Errorf("%+v: %v, %v, %v", c, err, again, s.Events())
 		}
-		if other, err := credentials.NewIssuer(ctx, s.Config); err != nil || other.Revoked(cred.Serial) != c.ok {
+		if other, err := credentials.NewIssuer(ctx, s.Config); err != nil || other.Revoked(ctx, cred.Serial) != c.ok {
 			t.Errorf("%+v: another issuer sees something else (%v)", c, err)
 		}
-		if s.Now = s.Now.Add(48 * time.Hour); s.Sweep(ctx) != nil || s.Revoked(cred.Serial) {
+		if s.Now = s.Now.Add(48 * time.Hour); s.Sweep(ctx) != nil || s.Revoked(ctx, cred.Serial) {
 			t.Error("what has long expired is still remembered")
 		}
 	}
@@ -302,12 +302,12 @@ func TestRevokingManyGoesOnPastABrokenSeal(t *testing.T) {
 	if err := s.Ledger.Commit(ctx, audit.Change{ID: "behind the back", Records: []audit.Record{broken}}); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := s.Settle(ctx, "g"); len(done) > 0 || err != nil || s.Revoked(serials[0]) {
+	if done, err := s.Settle(ctx, "g"); len(done) > 0 || err != nil || s.Revoked(ctx, serials[0]) {
 		t.Errorf("revoked %v of a grant that has not ended, %v", done, err)
 	}
 	s.Ended = map[string]audit.EventID{"g": s.Store.NewEvent("test.ended", audit.Actor{}, audit.EventID{}).ID}
 	done, err := s.Settle(ctx, "g")
-	if !errors.Is(err, audit.ErrSeal) || len(done) != 2 || !s.Revoked(serials[0]) || !s.Revoked(serials[2]) || s.Revoked(serials[3]) || s.Revoked(serials[4]) {
+	if !errors.Is(err, audit.ErrSeal) || len(done) != 2 || !s.Revoked(ctx, serials[0]) || !s.Revoked(ctx, serials[2]) || s.Revoked(ctx, serials[3]) || s.Revoked(ctx, serials[4]) {
 		t.Errorf("revoked %v of %v, %v", done, serials, err)
 	}
 	if _, err := s.Issue(ctx, s.Caller(Agent), request()); err != nil {

@@ -49,30 +49,95 @@ func keysOf(r *record) (index, unique []audit.Key) {
 	return index, nil
 }
 
-// Revoked reports whether the credential was revoked or has failed, as far as this issuer knows: what another one on the same
-// ledger revoked it learns from [Issuer.Sweep]. A serial that is not known is not revoked, and one is forgotten an hour after its NotAfter.
-func (i *Issuer) Revoked(serial Serial) bool {
+// Revoked reports whether the credential was revoked or has failed, on any node on the ledger: it reads one record where [audit.Store.Fresh]
+// does. If that cannot be told, it is. A serial that is not known is not revoked, and one is forgotten an hour after its NotAfter.
+func (i *Issuer) Revoked(ctx context.Context, serial Serial) bool {
+	err := i.cfg.Store.Fresh(ctx)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	_, ok := i.revoked[serial]
-	return ok
+	return ok || err != nil
 }
 
 func (i *Issuer) mark(serial Serial, notAfter time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.revoked[serial] = notAfter
+	delete(i.live, serial)
+}
+
+// know remembers a credential that is out, or may be.
+func (i *Issuer) know(serial Serial, r record) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if _, over := i.revoked[serial]; !over {
+		i.live[serial] = r
+	}
+}
+
+// Cut makes every credential that rests on the grant, and that this issuer knows to be out, count as revoked here, and returns their serials. It
+// is for a grant that has ended, and [Issuer.Settle] records it.
+func (i *Issuer) Cut(grant string) []Serial {
+	return i.cut(func(r *record) bool { return r.Grant == grant })
+}
+
+func (i *Issuer) cut(which func(r *record) bool) (cut []Serial) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for serial, r := range i.live {
+		if which(&r) {
+			cut = append(cut, serial)
+			i.revoked[serial] = r.NotAfter
+			delete(i.live, serial)
+		}
+	}
+	slices.Sort(cut)
+	return cut
+}
+
+// Refresh reads the credential anew, for what was done about it on another node. One that is not as it was sealed counts as revoked.
+func (i *Issuer) Refresh(ctx context.Context, serial Serial) error {
+	row, err := i.table.Load(ctx, audit.ID(serial.String()))
+	switch {
+	case errors.Is(err, audit.ErrNotFound):
+		return nil
+	case errors.Is(err, audit.ErrSeal):
+		i.mark(serial, i.cfg.Store.Now().Add(i.cfg.MaxLifetime))
+		return nil
+	case err == nil:
+		i.see(serial, row.Value)
+	}
+	return err
+}
+
+func (i *Issuer) see(serial Serial, r record) {
+	if r.over() {
+		i.mark(serial, r.NotAfter)
+	} else {
+		i.know(serial, r)
+	}
 }
 
 // Revoke ends the credential. Everybody on its chain may and those who control them, and whoever the authority allows
 // "credential:revoke" on one of them. Doing it again has no further effect. The error wraps [audit.ErrNotFound] if there is no such credential; after
-// any error that came later than the caller's refusal the credential counts as revoked here, but may not be on the record.
+// any error that came later than the caller's refusal the credential counts as revoked here, but may not be on the record; if the ledger does not
+// answer, that error wraps [audit.ErrUnrecorded].
 func (i *Issuer) Revoke(ctx context.Context, c identity.Caller, serial Serial, cause audit.EventID) error {
 	row, err := i.table.Load(ctx, audit.ID(serial.String()))
+	if r, ok := i.known(serial); ok && audit.Unanswered(err) {
+		row, err = audit.Row[record]{ID: audit.ID(serial.String()), Value: r}, nil
+	}
 	if err != nil {
 		return fmt.Errorf("credentials: %s: %w", serial, err)
 	}
 	return i.revoke(ctx, c, row, cause)
+}
+
+func (i *Issuer) known(serial Serial) (record, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	r, ok := i.live[serial]
+	return r, ok
 }
 
 func (i *Issuer) revoke(ctx context.Context, c identity.Caller, row audit.Row[record], cause audit.EventID) error {
@@ -94,7 +159,15 @@ func (i *Issuer) revoke(ctx context.Context, c identity.Caller, row audit.Row[re
 // end makes the credential count as revoked, and then records that it is over, if that is not recorded yet.
 func (i *Issuer) end(ctx context.Context, serial Serial, notAfter time.Time, status string, actor audit.Actor, cause audit.EventID) error {
 	i.mark(serial, notAfter)
-	err := audit.Retry(func() error {
+	record := func(ctx context.Context) error { return i.record(ctx, serial, status, actor, cause) }
+	if err := i.cfg.Store.Take(ctx, "credential "+serial.String(), record, record); err != nil {
+		return fmt.Errorf("credentials: %s is %s, but that is not recorded: %w", serial, status, err)
+	}
+	return nil
+}
+
+func (i *Issuer) record(ctx context.Context, serial Serial, status string, actor audit.Actor, cause audit.EventID) error {
+	return audit.Retry(func() error {
 		row, err := i.table.Load(ctx, audit.ID(serial.String()))
 		if err != nil {
 			return err
@@ -109,21 +182,30 @@ func (i *Issuer) end(ctx context.Context, serial Serial, notAfter time.Time, sta
 		}
 		return i.commit(ctx, row, e, nil)
 	})
-	if err != nil {
-		return fmt.Errorf("credentials: %s is %s, but that is not recorded: %w", serial, status, err)
-	}
-	return nil
 }
 
 // Settle revokes, in the library's own name, every credential that rests on the grant, if that has ended before its time. It returns the
-// serials of those whose NotAfter lies ahead. What fails does not keep it from the others; the error joins what went wrong.
+// serials of those whose NotAfter lies ahead. What fails does not keep it from the others; the error joins what went wrong. If the ledger does not
+// answer, it is done when it does, and the error wraps [audit.ErrUnrecorded].
 func (i *Issuer) Settle(ctx context.Context, grant string) (live []Serial, _ error) {
+	owe := func(err error) error {
+		return i.cfg.Store.Take(ctx, "credentials of grant "+grant, func(context.Context) error { return err }, func(ctx context.Context) error {
+			_, err := i.Settle(ctx, grant)
+			return err
+		})
+	}
 	cause, err := i.ended(ctx, grant)
+	if audit.Unanswered(err) {
+		err = owe(err)
+	}
 	if err != nil || cause.IsZero() {
 		return nil, err
 	}
 	var errs []error
 	for row, err := range i.of(ctx, "grant/"+audit.Key(grant)) {
+		if audit.Unanswered(err) {
+			err = owe(err)
+		}
 		if err == nil && i.cfg.Store.Now().Before(row.Value.NotAfter) {
 			serial, _ := ParseSerial(string(row.ID))
 			live = append(live, serial)
@@ -157,18 +239,34 @@ func (i *Issuer) of(ctx context.Context, key audit.Key) iter.Seq2[audit.Row[reco
 }
 
 // RevokeSubject is [Issuer.Revoke] for every live credential that has id on its chain: as its subject, its holder, or an agent between.
+// If the ledger does not answer, those that this issuer knows count as revoked here.
 func (i *Issuer) RevokeSubject(ctx context.Context, c identity.Caller, id identity.ID, cause audit.EventID) (done []Serial, _ error) {
-	now := i.cfg.Store.Now()
-	if _, err := i.cfg.Gate.Admit(c, now); err != nil {
+	if _, err := i.cfg.Gate.Admit(c, i.cfg.Store.Now()); err != nil {
 		return nil, refuse(err)
 	}
+	done, err := i.revokeAll(ctx, audit.ActorOf(c), id, cause, func(row audit.Row[record]) error {
+		return i.revoke(ctx, c, row, cause)
+	})
+	if audit.Unanswered(err) && !errors.Is(err, audit.ErrUnrecorded) {
+		if err := i.cfg.Gate.MayTakeAway(ctx, c, id, i.cfg.Authority, "credential:revoke"); err != nil {
+			return done, refuse(err)
+		}
+		return i.unheard(ctx, audit.ActorOf(c), id, cause, err)
+	}
+	return done, err
+}
+
+// revokeAll calls one for each live credential with id on its chain.
+func (i *Issuer) revokeAll(ctx context.Context, actor audit.Actor, id identity.ID, cause audit.EventID,
+	one func(row audit.Row[record]) error) (done []Serial, _ error) {
+	now := i.cfg.Store.Now()
 	var errs []error
 	for row, err := range i.of(ctx, "chain/"+audit.Key(id.String())) {
 		if err == nil {
 			if row.Value.over() || !now.Before(row.Value.NotAfter) {
 				continue
 			}
-			if err = i.revoke(ctx, c, row, cause); err == nil {
+			if err = one(row); err == nil {
 				serial, _ := ParseSerial(string(row.ID))
 				done = append(done, serial)
 			}
@@ -176,6 +274,21 @@ func (i *Issuer) RevokeSubject(ctx context.Context, c identity.Caller, id identi
 		errs = append(errs, err)
 	}
 	return done, errors.Join(errs...)
+}
+
+// unheard is revokeAll without the ledger: at once for what is known here, and for all when the ledger answers.
+func (i *Issuer) unheard(ctx context.Context, actor audit.Actor, id identity.ID, cause audit.EventID, err error) ([]Serial, error) {
+	done := i.cut(func(r *record) bool { return slices.Contains(r.Chain, id) })
+	return done, i.cfg.Store.Take(ctx, "credentials of "+id.String(), func(context.Context) error { return err }, func(ctx context.Context) error {
+		_, err := i.revokeAll(ctx, actor, id, cause, func(row audit.Row[record]) error {
+			serial, err := ParseSerial(string(row.ID))
+			if err == nil {
+				err = i.end(ctx, serial, row.Value.NotAfter, statusRevoked, actor, cause)
+			}
+			return err
+		})
+		return err
+	})
 }
 
 // Sweep revokes, in the library's own name, every intent that has had no outcome for [IntentTimeout] and every credential whose grant has
@@ -198,20 +311,24 @@ func (i *Issuer) Sweep(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(append(errs, i.load(ctx))...)
+	return errors.Join(append(errs, i.load(ctx)...)...)
 }
 
-// load learns what is over and forgets what has long expired.
-func (i *Issuer) load(ctx context.Context) error {
-	var errs []error
+// load learns what is over and what is out, and forgets what has long expired. It goes on past errors, and returns each.
+func (i *Issuer) load(ctx context.Context) (errs []error) {
 	now := i.cfg.Store.Now()
-	for _, status := range []audit.Key{statusFailed, statusRevoked} {
+	for _, status := range []audit.Key{statusFailed, statusRevoked, statusIntended, statusIssued} {
 		for row, err := range i.table.Scan(ctx, "status/"+status) {
 			serial, _ := ParseSerial(string(row.ID))
-			if err == nil {
-				i.mark(serial, row.Value.NotAfter)
+			switch {
+			case errors.Is(err, audit.ErrSeal) && serial != 0: // what it was cannot be told
+				i.mark(serial, now.Add(i.cfg.MaxLifetime))
+			case err == nil && (row.Value.over() || now.Before(row.Value.NotAfter)):
+				i.see(serial, row.Value)
 			}
-			errs = append(errs, err)
+			if err != nil {
+				errs = append(errs, err)
+			}
 		}
 	}
 	i.mu.Lock()
@@ -221,5 +338,13 @@ func (i *Issuer) load(ctx context.Context) error {
 			delete(i.revoked, serial)
 		}
 	}
-	return errors.Join(errs...)
+	for serial, r := range i.live {
+		if !now.Before(r.NotAfter) {
+			delete(i.live, serial)
+		}
+	}
+	return errs
 }
+
+// RefreshAll is [Issuer.Refresh] for every credential. It goes on past errors, and returns each.
+func (i *Issuer) RefreshAll(ctx context.Context) []error { return i.load(ctx) }

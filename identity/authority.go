@@ -9,15 +9,15 @@ import (
 // An Authority decides whether a caller may do something to the system itself. A nil Authority allows nothing.
 type Authority interface {
 	// Authorize returns nil if c may take the action on the resource now. Any error refuses.
-	Authorize(c Caller, action, resource string) error
+	Authorize(ctx context.Context, c Caller, action, resource string) error
 }
 
 // Allowed asks a, and refuses if it is nil or panics.
-func Allowed(a Authority, c Caller, action, resource string) error {
+func Allowed(ctx context.Context, a Authority, c Caller, action, resource string) error {
 	if a == nil {
 		return fmt.Errorf("%w: no authority allows %s", ErrDenied, action)
 	}
-	_, err := Guard("authority", func() (struct{}, error) { return struct{}{}, a.Authorize(c, action, resource) })
+	_, err := Guard("authority", func() (struct{}, error) { return struct{}{}, a.Authorize(ctx, c, action, resource) })
 	return err
 }
 
@@ -56,7 +56,8 @@ func (g guarded) Delegation(ctx context.Context, id ID) (Delegation, error) {
 
 // MayTakeAway reports why c may not take something away from the subject. Taking away is easier than giving: the subject itself may, and
 // its sponsors; who merely delegated to it may not, for anybody can. Anybody else needs the authority's word for the action on "identity/" and the subject's ID; where the subject is not active,
-// its word for "identity:leave" or "identity:suspend" is enough, so that who may stop an identity may also finish it.
+// its word for "identity:leave" or "identity:suspend" is enough, so that who may stop an identity may also finish it. Where the directory does not
+// answer, what the gate knows of the subject has to do: nothing is given by it.
 func (g *Gate) MayTakeAway(ctx context.Context, c Caller, subject ID, a Authority, action string) error {
 	now := g.clock()
 	if _, err := g.Admit(c, now); err != nil {
@@ -65,18 +66,21 @@ func (g *Gate) MayTakeAway(ctx context.Context, c Caller, subject ID, a Authorit
 	s, err := g.dir.Identity(ctx, subject)
 	switch {
 	case err != nil && !errors.Is(err, ErrNotFound):
-		return fmt.Errorf("%w: %w", ErrDenied, err)
+		if known, ok := g.known(subject); ok {
+			s, err = known, nil
+		}
 	case err == nil && s.ID != subject:
 		return fmt.Errorf("%w: the directory returned somebody else", ErrDenied)
-	case c.ID() == subject, err == nil && c.Chain().Len() == 0 && s.sponsoredBy(c.ID(), now):
+	}
+	if c.ID() == subject || err == nil && c.Chain().Len() == 0 && s.sponsoredBy(c.ID(), now) {
 		return nil
 	}
 	actions := []string{action}
-	if err != nil || !s.Active {
+	if errors.Is(err, ErrNotFound) || err == nil && !s.Active || g.refuses(subject) {
 		actions = append(actions, "identity:leave", "identity:suspend")
 	}
 	for _, action := range actions {
-		if err = Allowed(a, c, action, "identity/"+subject.String()); err == nil {
+		if err = Allowed(ctx, a, c, action, "identity/"+subject.String()); err == nil {
 			return nil
 		}
 	}

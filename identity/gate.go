@@ -40,6 +40,8 @@ type Gate struct {
 	mu          sync.Mutex
 	identities  map[ID]*atomic.Pointer[Identity]
 	delegations map[ID]*atomic.Pointer[Delegation]
+	refused     map[ID]bool
+	refusals    atomic.Int32 // how many there are, so that nobody has to look when there are none
 }
 
 // NewGate returns a gate for the authenticators, each under the issuer that it speaks for. A nil directory or authenticator is an
@@ -59,6 +61,7 @@ func NewGate(dir Directory, authenticators map[string]Authenticator, clock func(
 	return &Gate{
 		dir: Guarded(dir), auth: maps.Clone(authenticators), clock: clock,
 		identities: map[ID]*atomic.Pointer[Identity]{}, delegations: map[ID]*atomic.Pointer[Delegation]{},
+		refused: map[ID]bool{},
 	}, nil
 }
 
@@ -188,6 +191,8 @@ func (g *Gate) Admit(c Caller, now time.Time) (Standing, error) {
 	for i, node := range append(slices.Clone(c.c.nodes), c.c.self) {
 		id := node.Load().Clone()
 		switch {
+		case g.refusals.Load() > 0 && g.refuses(id.ID):
+			return Standing{}, fmt.Errorf("%w: %s is refused on this node", ErrDenied, id.Handle)
 		case !id.Active || !id.Sponsored(now):
 			return Standing{}, fmt.Errorf("%w: %s is not active", ErrDenied, id.Handle)
 		case c.c.chain.Len() > 0 && (i == 0) != (id.Kind == KindHuman), i > 0 && id.Kind != KindAgent:
@@ -207,6 +212,113 @@ func (g *Gate) Admit(c Caller, now time.Time) (Standing, error) {
 
 // Close makes the gate refuse every caller from now on.
 func (g *Gate) Close() { g.closed.Store(true) }
+
+// Refuse makes the gate refuse every caller that has the identity on its chain, whatever the directory says, until [Gate.Readmit]. It is for
+// what was taken away and cannot be recorded yet.
+func (g *Gate) Refuse(id ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refused[id] = true
+	g.refusals.Store(int32(len(g.refused)))
+}
+
+// Readmit ends what [Gate.Refuse] began: from now on the identity is what the directory says.
+func (g *Gate) Readmit(id ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.refused, id)
+	g.refusals.Store(int32(len(g.refused)))
+}
+
+func (g *Gate) refuses(id ID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.refused[id]
+}
+
+// known returns what the gate knows of the identity.
+func (g *Gate) known(id ID) (Identity, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if node := g.identities[id]; node != nil {
+		return node.Load().Clone(), true
+	}
+	return Identity{}, false
+}
+
+// Refresh reads anew what the gate knows of those on the caller's chain, and of the delegations that it acts under.
+func (g *Gate) Refresh(ctx context.Context, c Caller) error {
+	if !g.Made(c) {
+		return fmt.Errorf("%w: the caller was not made by this gate", ErrDenied)
+	}
+	for _, node := range append(slices.Clone(c.c.nodes), c.c.self) {
+		if err := g.RefreshIdentity(ctx, node.Load().ID); err != nil {
+			return err
+		}
+	}
+	for _, node := range c.c.lending {
+		if err := g.RefreshDelegation(ctx, node.Load().ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RefreshIdentity reads the identity anew, if the gate knows it. One that the directory has no more is inactive.
+func (g *Gate) RefreshIdentity(ctx context.Context, id ID) error {
+	old, ok := g.known(id)
+	if !ok {
+		return nil
+	}
+	now, err := g.dir.Identity(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		now, err = old, nil
+		now.Active = false
+	}
+	if err == nil {
+		g.Push(now)
+	}
+	return err
+}
+
+// RefreshDelegation reads the delegation anew, if the gate knows it. One that the directory has no more is revoked.
+func (g *Gate) RefreshDelegation(ctx context.Context, id ID) error {
+	g.mu.Lock()
+	node := g.delegations[id]
+	g.mu.Unlock()
+	if node == nil {
+		return nil
+	}
+	now, err := g.dir.Delegation(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		now, err = node.Load().clone(), nil
+		now.Revoked = true
+	}
+	if err == nil {
+		g.PushDelegation(now)
+	}
+	return err
+}
+
+// RefreshAll is [Gate.RefreshIdentity] and [Gate.RefreshDelegation] for everything that the gate knows. It goes on past errors, and returns
+// each.
+func (g *Gate) RefreshAll(ctx context.Context) []error {
+	g.mu.Lock()
+	ids, links := slices.Collect(maps.Keys(g.identities)), slices.Collect(maps.Keys(g.delegations))
+	g.mu.Unlock()
+	var errs []error
+	for _, id := range ids {
+		if err := g.RefreshIdentity(ctx, id); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, id := range links {
+		if err := g.RefreshDelegation(ctx, id); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
 
 // Push tells the gate what id is now, for every caller that it made. What is older than what the gate knows is ignored. It returns the
 // place where the gate keeps it.

@@ -255,7 +255,7 @@ func TestFutureAuthenticationIsRefused(t *testing.T) {
 // allowing lets everybody do one action on one resource.
 type allowing string
 
-func (a allowing) Authorize(_ identity.Caller, action, resource string) error {
+func (a allowing) Authorize(_ context.Context, _ identity.Caller, action, resource string) error {
 	if string(a) != action+" "+resource {
 		return identity.ErrDenied
 	}

@@ -23,6 +23,7 @@ type view struct {
 	policy atomic.Pointer[Policy]
 	mu     sync.RWMutex
 	grants map[identity.ID][]known
+	ended  map[audit.ID]bool // what is refused whatever the ledger says, because it was taken away and that may not be recorded
 }
 
 type known struct {
@@ -58,6 +59,56 @@ func (v *view) put(version uint64, g Grant, now time.Time) {
 	v.grants[g.Subject] = next
 }
 
+// refuse makes nothing be allowed by the grant, until readmit.
+func (v *view) refuse(id audit.ID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ended == nil {
+		v.ended = map[audit.ID]bool{}
+	}
+	v.ended[id] = true
+}
+
+func (v *view) readmit(id audit.ID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.ended, id)
+}
+
+func (v *view) refuses(id audit.ID) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.ended[id]
+}
+
+// find returns the grant, if it is among those that are shown.
+func (v *view) find(id audit.ID) (Grant, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	for _, grants := range v.grants {
+		for _, k := range grants {
+			if k.grant.ID == id {
+				return k.grant, true
+			}
+		}
+	}
+	return Grant{}, false
+}
+
+// opened returns the IDs of all that is not closed.
+func (v *view) opened() (ids []audit.ID) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	for _, grants := range v.grants {
+		for _, k := range grants {
+			if !k.grant.due().IsZero() {
+				ids = append(ids, k.grant.ID)
+			}
+		}
+	}
+	return ids
+}
+
 func (v *view) of(subject identity.ID) []known {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
@@ -76,11 +127,10 @@ func (v *view) open(subject identity.ID, now time.Time) (n int) {
 // A Decision says whether an act is allowed and why. Decision{} denies.
 type Decision struct {
 	rbac.Decision
-	Err      error         // why the caller was not even considered; nil otherwise
-	Cause    audit.EventID // the last event about the grant that it rests on; zero if it rests on none
-	reads    []audit.Read  // versions that it rests on
-	root     identity.ID   // whose privilege it is
-	standing identity.Standing
+	Err   error         // why the caller was not even considered; nil otherwise
+	Cause audit.EventID // the last event about the grant that it rests on; zero if it rests on none
+	reads []audit.Read  // versions that it rests on
+	root  identity.ID   // whose privilege it is
 }
 
 // Subject returns whose privilege the decision is about: the caller, or the human at the root of its chain.
@@ -112,17 +162,39 @@ func (e *DeniedError) Error() string {
 // Is makes a DeniedError an [identity.ErrDenied].
 func (e *DeniedError) Is(target error) bool { return target == identity.ErrDenied }
 
-// Authorize decides whether the caller may take the action on the resource now. It reads memory only.
-func (e *Engine) Authorize(c identity.Caller, action, resource string) Decision {
-	return e.view.authorize(e.gate, c, action, resource, "", e.store.Now())
+// Authorize decides whether the caller may take the action on the resource now. What was taken away on any node before the call, or before
+// as long ago as the store's MaxStale, does not allow it; if that cannot be told, nothing does. Where nobody else is on the ledger it reads memory
+// only. Otherwise it may read one record first, and before it denies it reads anew what the caller has.
+func (e *Engine) Authorize(ctx context.Context, c identity.Caller, action, resource string) Decision {
+	return e.authorize(ctx, c, action, resource, "")
 }
 
 // AuthorizeBy is Authorize resting on one grant, and on nothing else that its subject holds.
-func (e *Engine) AuthorizeBy(c identity.Caller, grant audit.ID, action, resource string) Decision {
+func (e *Engine) AuthorizeBy(ctx context.Context, c identity.Caller, grant audit.ID, action, resource string) Decision {
 	if grant == "" {
 		return Decision{Err: refusal("no grant is named")}
 	}
-	return e.view.authorize(e.gate, c, action, resource, grant, e.store.Now())
+	return e.authorize(ctx, c, action, resource, grant)
+}
+
+// AuthorizeKnown is Authorize by what this node knows, whatever may have been taken away elsewhere. It is for those who take away while the ledger
+// does not answer, and for nobody else.
+func (e *Engine) AuthorizeKnown(c identity.Caller, action, resource string) Decision {
+	return e.view.authorize(e.gate, c, action, resource, "", e.store.Now())
+}
+
+func (e *Engine) authorize(ctx context.Context, c identity.Caller, action, resource string, only audit.ID) Decision {
+	if err := e.store.Fresh(ctx); err != nil {
+		return Decision{Err: fmt.Errorf("%w: %w", identity.ErrDenied, err)}
+	}
+	d := e.view.authorize(e.gate, c, action, resource, only, e.store.Now())
+	if d.Allowed || !e.store.Shared() || !e.gate.Made(c) {
+		return d
+	}
+	if err := e.refresh(ctx, c); err != nil {
+		return Decision{Err: fmt.Errorf("%w: %w: %w", identity.ErrDenied, audit.ErrStale, err)}
+	}
+	return e.view.authorize(e.gate, c, action, resource, only, e.store.Now())
 }
 
 func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resource string, only audit.ID, now time.Time) Decision {
@@ -143,7 +215,7 @@ func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resourc
 	grants := v.of(root)
 	for _, k := range grants {
 		g := &k.grant
-		if g.ActiveAt(now) && (only == "" || g.ID == only) && p.slices[g.Request.Role] == g.Slice {
+		if g.ActiveAt(now) && (only == "" || g.ID == only) && !v.refuses(g.ID) && p.slices[g.Request.Role] == g.Slice {
 			r.Activations = append(r.Activations, rbac.Activation{ID: string(g.ID), Role: g.Request.Role, Scope: g.Request.Scope,
 				NotBefore: g.NotBefore, NotAfter: g.NotAfter})
 		}
@@ -157,7 +229,7 @@ func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resourc
 			d.NotAfter = l.NotAfter
 		}
 	}
-	d.standing, d.reads = st, slices.Concat(audit.ReadsOf(st), p.reads())
+	d.reads = slices.Concat(audit.ReadsOf(st), p.reads())
 	for _, k := range grants {
 		if slices.Contains(d.By, string(k.grant.ID)) {
 			d.Cause = k.grant.Head
@@ -176,14 +248,14 @@ func (e *Engine) Use(ctx context.Context, c identity.Caller, action, resource st
 		fields = map[string]string{"step": "use", "action": action, "resource": resource}
 	}
 	err = audit.Retry(func() error {
-		if d = e.Authorize(c, action, resource); !d.Allowed {
+		if d = e.Authorize(ctx, c, action, resource); !d.Allowed {
 			return e.refused(ctx, c, d.root, d.Cause, fields, &DeniedError{d})
 		}
 		ev := e.store.NewEvent("jit.used", audit.ActorOf(c), d.Cause)
 		ev.Subject, ev.Fields = d.root, fields
 		err := e.store.Commit(ctx, audit.Tx{Events: []*audit.Event{ev}, Reads: d.reads})
 		if errors.Is(err, audit.ErrConflict) {
-			return errors.Join(err, e.refresh(ctx, d.standing))
+			return errors.Join(err, e.refresh(ctx, c))
 		}
 		if err == nil && !d.NotAfter.IsZero() && !e.store.Now().Before(d.NotAfter) {
 			return refusal("what allows it ended while it was recorded")
@@ -196,35 +268,69 @@ func (e *Engine) Use(ctx context.Context, c identity.Caller, action, resource st
 	return d, err
 }
 
-// refresh reads anew what the view and the gate know of the caller and its grants, after it proved to be out of date.
-func (e *Engine) refresh(ctx context.Context, st identity.Standing) error {
-	if e.reload != nil {
-		p, err := e.reload(ctx)
-		if err != nil {
-			return err
-		}
-		e.SetPolicy(p)
+// refresh reads anew what the caller has: the policy, its standing, and the grants of whose privilege it is.
+func (e *Engine) refresh(ctx context.Context, c identity.Caller) error {
+	if err := e.ReloadPolicy(ctx); err != nil {
+		return err
 	}
-	for _, p := range st.Principals {
-		id, err := e.dir.Identity(ctx, p.ID)
-		if err != nil {
-			return err
-		}
-		e.gate.Push(id)
+	if err := e.gate.Refresh(ctx, c); err != nil {
+		return err
 	}
-	for _, d := range st.Links {
-		now, err := e.dir.Delegation(ctx, d.ID)
-		if err != nil {
-			return err
-		}
-		e.gate.PushDelegation(now)
+	root := c.ID()
+	if links := c.Chain().Links(); len(links) > 0 {
+		root = links[0].Root
 	}
-	for _, k := range e.view.of(st.Root().ID) {
-		row, err := e.grants.Load(ctx, k.grant.ID)
-		if err != nil {
+	now := e.store.Now()
+	for row, err := range e.grants.Scan(ctx, audit.Key("open/"+root.String())) {
+		switch {
+		case errors.Is(err, audit.ErrSeal): // it holds for nothing
+		case err != nil:
 			return err
+		default:
+			e.view.put(row.Version, row.Value, now)
 		}
-		e.view.put(row.Version, row.Value, e.store.Now())
+	}
+	for _, k := range e.view.of(root) {
+		if !k.grant.due().IsZero() {
+			if err := e.Refresh(ctx, k.grant.ID); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// ReloadPolicy reads the policy anew, as Config.Reload does.
+func (e *Engine) ReloadPolicy(ctx context.Context) error {
+	if e.reload == nil {
+		return nil
+	}
+	p, err := e.reload(ctx)
+	if err == nil {
+		e.SetPolicy(p)
+	}
+	return err
+}
+
+// Refresh reads the grant anew, for what was done about it on another node. One that is not as it was sealed, or has gone, holds no more.
+func (e *Engine) Refresh(ctx context.Context, id audit.ID) error {
+	row, err := e.grants.Load(ctx, id)
+	switch {
+	case errors.Is(err, audit.ErrSeal), errors.Is(err, audit.ErrNotFound):
+		e.view.refuse(id)
+		return nil
+	case err == nil:
+		e.view.put(row.Version, row.Value, e.store.Now())
+	}
+	return err
+}
+
+// RefreshAll reads the policy and every open grant anew, and every grant that this node holds for open. It goes on past errors, and returns
+// each.
+func (e *Engine) RefreshAll(ctx context.Context) []error {
+	errs := []error{e.ReloadPolicy(ctx)}
+	for _, id := range e.view.opened() {
+		errs = append(errs, e.Refresh(ctx, id))
+	}
+	return append(errs, e.load(ctx)...)
 }

@@ -31,13 +31,24 @@ func (e *Engine) Relinquish(ctx context.Context, c identity.Caller, id audit.ID)
 
 // Revoke takes the grant, or the request, away from its subject. Whoever [identity.Gate.MayTakeAway] allows may, with the action
 // "grant:revoke". The cause is the event that led to it; zero for none. It is idempotent for what is closed already. Once it returns, nothing is
-// allowed by the grant.
+// allowed by the grant, on any node that asks the ledger. If the ledger does not answer, it is over on this node at once, and the error wraps
+// [audit.ErrUnrecorded] and [audit.ErrUnknown].
 func (e *Engine) Revoke(ctx context.Context, c identity.Caller, id audit.ID, cause audit.EventID) error {
-	row, err := e.grants.Load(ctx, id)
+	patient, cancel := context.WithTimeout(ctx, audit.Patience)
+	defer cancel()
+	row, err := e.grants.Load(patient, id)
+	subject := row.Value.Subject
+	if audit.Unanswered(err) {
+		g, ok := e.view.find(id)
+		if !ok {
+			return err
+		}
+		subject, err = g.Subject, nil
+	}
 	if err != nil {
 		return err
 	}
-	if err := e.gate.MayTakeAway(ctx, c, row.Value.Subject, e.auth, "grant:revoke"); err != nil {
+	if err := e.gate.MayTakeAway(patient, c, subject, e.auth, "grant:revoke"); err != nil {
 		return err
 	}
 	return e.close(ctx, audit.ActorOf(c), id, cause, revoked)
@@ -46,19 +57,32 @@ func (e *Engine) Revoke(ctx context.Context, c identity.Caller, id audit.ID, cau
 func revoked(Status) (Status, string) { return Revoked, "jit.revoked" }
 
 // RevokeSubject revokes every open grant and request of the subject, on the same conditions, and returns them. It goes on past
-// errors and returns them all.
+// errors and returns them all. If the ledger does not answer, those that this node knows are over on it.
 func (e *Engine) RevokeSubject(ctx context.Context, c identity.Caller, subject identity.ID, cause audit.EventID) ([]audit.ID, error) {
 	if err := e.gate.MayTakeAway(ctx, c, subject, e.auth, "grant:revoke"); err != nil {
 		return nil, err
 	}
+	return e.closeAll(ctx, audit.ActorOf(c), subject, cause)
+}
+
+func (e *Engine) closeAll(ctx context.Context, actor audit.Actor, subject identity.ID, cause audit.EventID) ([]audit.ID, error) {
 	var done []audit.ID
 	var errs []error
-	for row, err := range e.grants.Scan(ctx, audit.Key("subject/"+subject.String())) {
-		if err == nil && row.Value.due().IsZero() {
-			continue
+	for row, err := range e.grants.Scan(ctx, audit.Key("open/"+subject.String())) {
+		if audit.Unanswered(err) {
+			for _, k := range e.view.of(subject) {
+				if !k.grant.due().IsZero() {
+					errs = append(errs, e.close(ctx, actor, k.grant.ID, cause, revoked))
+				}
+			}
+			unheard := err
+			err = e.store.Take(ctx, "grants of "+subject.String(), func(context.Context) error { return unheard }, func(ctx context.Context) error {
+				_, err := e.closeAll(ctx, actor, subject, cause)
+				return err
+			})
 		}
 		if err == nil {
-			if err = e.close(ctx, audit.ActorOf(c), row.ID, cause, revoked); err == nil {
+			if err = e.close(ctx, actor, row.ID, cause, revoked); err == nil {
 				done = append(done, row.ID)
 			}
 		}
@@ -67,9 +91,31 @@ func (e *Engine) RevokeSubject(ctx context.Context, c identity.Caller, subject i
 	return done, errors.Join(errs...)
 }
 
-// close ends what is open. It rests on nothing but the grant's own version, so that nothing else can hold it up.
+// close ends what is open: at once on this node, and then on the record. It rests on nothing but the grant's own version, so that nothing else
+// can hold it up.
 func (e *Engine) close(ctx context.Context, actor audit.Actor, id audit.ID, cause audit.EventID, to func(Status) (Status, string)) error {
-	var ended *Grant
+	e.view.refuse(id)
+	if e.ending != nil {
+		e.ending(id)
+	}
+	record := func(ctx context.Context) error {
+		ended, err := e.record(ctx, actor, id, cause, to, true)
+		if err == nil {
+			e.tell(ctx, ended)
+		}
+		return err
+	}
+	return e.store.Take(ctx, "grant "+string(id), record, record)
+}
+
+func (e *Engine) tell(ctx context.Context, ended *Grant) {
+	if ended != nil && e.closed != nil {
+		e.closed(ctx, ended.clone())
+	}
+}
+
+// record puts on the record that what is open has ended. It returns the grant as it is then, or was when it was last read.
+func (e *Engine) record(ctx context.Context, actor audit.Actor, id audit.ID, cause audit.EventID, to func(Status) (Status, string), narrows bool) (ended *Grant, _ error) {
 	err := audit.Retry(func() error {
 		row, err := e.grants.Load(ctx, id)
 		if err != nil {
@@ -80,6 +126,7 @@ func (e *Engine) close(ctx context.Context, actor audit.Actor, id audit.ID, caus
 			e.view.put(row.Version, *g, e.store.Now())
 			return nil
 		}
+		actor, cause := actor, cause
 		status, kind := to(g.Status)
 		if over := g.StatusAt(e.store.Now()); over == Ended {
 			status, kind, actor, cause = Ended, "jit.ended", audit.Actor{}, audit.EventID{}
@@ -92,15 +139,12 @@ func (e *Engine) close(ctx context.Context, actor audit.Actor, id audit.ID, caus
 		ev := e.store.NewEvent(kind, actor, cause)
 		ev.Subject = g.Subject
 		g.Head, g.Status = ev.ID, status
-		if _, err = e.write(ctx, row, ev, nil); err != nil && !errors.Is(err, audit.ErrConflict) {
-			e.view.put(row.Version+1, *g, e.store.Now()) // whether or not it is on the record, this node refuses
-		}
-		return err
+		return e.write(ctx, row, audit.Tx{Narrows: narrows}, ev, new(Grant))
 	})
-	if ended != nil && e.closed != nil && !errors.Is(err, audit.ErrConflict) {
-		e.closed(ctx, ended.clone())
+	if err == nil || errors.Is(err, audit.ErrNotFound) {
+		e.view.readmit(id) // what the view shows is closed now
 	}
-	return err
+	return ended, err
 }
 
 // Sweep records that grants have ended and requests have lapsed. It costs what it finds. Access is over without it.
@@ -112,7 +156,10 @@ func (e *Engine) Sweep(ctx context.Context) error {
 			if now.Before(row.Value.due()) {
 				break
 			}
-			err = e.close(ctx, audit.Actor{}, row.ID, audit.EventID{}, revoked)
+			var ended *Grant
+			if ended, err = e.record(ctx, audit.Actor{}, row.ID, audit.EventID{}, revoked, false); err == nil {
+				e.tell(ctx, ended)
+			}
 		}
 		errs = append(errs, err)
 	}

@@ -24,6 +24,7 @@ type Engine struct {
 	dir    identity.Directory
 	auth   identity.Authority
 	reload func(ctx context.Context) (*Policy, error)
+	ending func(grant audit.ID)
 	closed func(ctx context.Context, g Grant)
 	grants audit.Table[Grant]
 	view   view
@@ -38,8 +39,10 @@ type Config struct {
 	Authority identity.Authority // for revoking what is another's; nil allows nobody to
 	// Reload reads the policy anew, after the engine's proved to be out of date; nil keeps what SetPolicy set.
 	Reload func(ctx context.Context) (*Policy, error)
-	// Closed is told of every grant and request that has ended before its time, once that is on the record or could not be put there; nil
+	// Ending is told of every grant and request that is taken away or given back, at once and before that is recorded; it reads memory only. Nil
 	// tells nobody.
+	Ending func(grant audit.ID)
+	// Closed is told of every grant and request that has ended, once that is on the record; nil tells nobody.
 	Closed func(ctx context.Context, g Grant)
 }
 
@@ -49,27 +52,34 @@ func NewEngine(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Store == nil || cfg.Gate == nil || cfg.Directory == nil {
 		return nil, errors.New("jit: an engine needs a store, a gate and a directory")
 	}
-	e := &Engine{store: cfg.Store, gate: cfg.Gate, dir: identity.Guarded(cfg.Directory), auth: cfg.Authority, reload: cfg.Reload, closed: cfg.Closed,
+	e := &Engine{store: cfg.Store, gate: cfg.Gate, dir: identity.Guarded(cfg.Directory), auth: cfg.Authority, reload: cfg.Reload, ending: cfg.Ending, closed: cfg.Closed,
 		grants: audit.NewTable(cfg.Store, GrantKind, grantKeys)}
 	e.SetPolicy(cfg.Policy)
-	var broken []error
-	for row, err := range e.grants.Scan(ctx, "due/") {
-		switch {
-		case errors.Is(err, audit.ErrSeal):
-			broken = append(broken, err)
-		case err != nil:
+	broken := e.load(ctx)
+	for _, err := range broken {
+		if !errors.Is(err, audit.ErrSeal) {
 			return nil, err
-		default:
-			e.view.put(row.Version, row.Value, e.store.Now())
 		}
 	}
 	return e, errors.Join(broken...)
 }
 
+// load shows the view every open grant, and returns the errors of those that cannot be.
+func (e *Engine) load(ctx context.Context) (errs []error) {
+	for row, err := range e.grants.Scan(ctx, "due/") {
+		if err != nil {
+			errs = append(errs, err)
+		} else {
+			e.view.put(row.Version, row.Value, e.store.Now())
+		}
+	}
+	return errs
+}
+
 func grantKeys(g *Grant) (index, unique []audit.Key) {
 	index = append(index, audit.Key("subject/"+g.Subject.String()))
 	if due := g.due(); !due.IsZero() {
-		index = append(index, audit.Key(fmt.Sprintf("due/%020d", due.UnixMicro())))
+		index = append(index, audit.Key("open/"+g.Subject.String()), audit.Key(fmt.Sprintf("due/%020d", due.UnixMicro())))
 	}
 	return index, nil
 }
@@ -141,8 +151,21 @@ func (e *Engine) refused(ctx context.Context, c identity.Caller, subject identit
 
 // Request files a request for the caller. It is refused where it could not be activated even if it were approved.
 func (e *Engine) Request(ctx context.Context, c identity.Caller, r Request) (Grant, error) {
-	g, err := e.request(ctx, c, r)
+	var g Grant
+	again := true
+	err := audit.Retry(func() (err error) {
+		if g, err = e.request(ctx, c, r); again && e.outdated(ctx, c, err) {
+			again = false
+			return fmt.Errorf("%w: %w", audit.ErrConflict, err)
+		}
+		return err
+	})
 	return g, e.refused(ctx, c, c.ID(), audit.EventID{}, map[string]string{"step": "request"}, err)
+}
+
+// outdated reports whether a refusal may come from what was given on another node meanwhile. It has then been read anew.
+func (e *Engine) outdated(ctx context.Context, c identity.Caller, err error) bool {
+	return errors.Is(err, identity.ErrDenied) && e.store.Shared() && e.gate.Made(c) && e.refresh(ctx, c) == nil
 }
 
 func (e *Engine) request(ctx context.Context, c identity.Caller, r Request) (Grant, error) {
@@ -188,7 +211,12 @@ func (e *Engine) request(ctx context.Context, c identity.Caller, r Request) (Gra
 		"role": r.Role, "scope": strings.Join(r.Scope, " "), "duration": r.Duration.String(), "lapsesAt": g.LapsesAt.Format(time.RFC3339Nano),
 		"rule": rule.ID, "slice": g.Slice.String(), "hash": hash.String(),
 	}
-	return e.write(ctx, audit.Row[Grant]{ID: g.ID, Value: g}, ev, m.reads())
+	var out Grant
+	err = e.write(ctx, audit.Row[Grant]{ID: g.ID, Value: g}, audit.Tx{Reads: m.reads()}, ev, &out)
+	if errors.Is(err, audit.ErrConflict) {
+		return Grant{}, errors.Join(err, e.refresh(ctx, c))
+	}
+	return out, err
 }
 
 // eligible asks whether the caller is eligible for what r asks, and shortens until, if it is not nil, to how long.
@@ -218,13 +246,15 @@ func (e *Engine) event(kind string, actor audit.Actor, g *Grant) *audit.Event {
 	return ev
 }
 
-// write commits the row's next version and shows it to the view.
-func (e *Engine) write(ctx context.Context, row audit.Row[Grant], ev *audit.Event, reads []audit.Read) (Grant, error) {
-	if err := e.store.Commit(ctx, audit.Tx{Writes: []audit.Write{e.grants.Put(row, ev)}, Reads: reads}); err != nil {
-		return Grant{}, err
+// write commits the row's next version with tx and shows it to the view.
+func (e *Engine) write(ctx context.Context, row audit.Row[Grant], tx audit.Tx, ev *audit.Event, out *Grant) error {
+	tx.Writes = append(tx.Writes, e.grants.Put(row, ev))
+	if err := e.store.Commit(ctx, tx); err != nil {
+		return err
 	}
 	e.view.put(row.Version+1, row.Value, e.store.Now())
-	return row.Value.clone(), nil
+	*out = row.Value.clone()
+	return nil
 }
 
 // Load returns the grant as the ledger has it.
@@ -318,6 +348,7 @@ func (e *Engine) vote(ctx context.Context, c identity.Caller, id audit.ID, hash 
 func (e *Engine) decide(ctx context.Context, c identity.Caller, id audit.ID, step string,
 	f func(*moment, *Grant) (*audit.Event, []audit.Read, error)) (out Grant, err error) {
 	var seen Grant
+	again := true
 	err = audit.Retry(func() error {
 		m, err := e.admit(c)
 		if err != nil {
@@ -329,13 +360,20 @@ func (e *Engine) decide(ctx context.Context, c identity.Caller, id audit.ID, ste
 		}
 		seen = row.Value
 		e.view.put(row.Version, row.Value, m.now) // in case the commit that made it was not heard
+		if e.view.refuses(id) {
+			return refusal("it is being taken away")
+		}
 		ev, reads, err := f(&m, &row.Value)
+		if again && e.outdated(ctx, c, err) {
+			again = false
+			return fmt.Errorf("%w: %w", audit.ErrConflict, err)
+		}
 		if err != nil {
 			return err
 		}
-		out, err = e.write(ctx, row, ev, reads)
+		err = e.write(ctx, row, audit.Tx{Reads: reads}, ev, &out)
 		if errors.Is(err, audit.ErrConflict) {
-			return errors.Join(err, e.refresh(ctx, m.standing))
+			return errors.Join(err, e.refresh(ctx, c))
 		}
 		return err
 	})

@@ -33,7 +33,7 @@ type world struct {
 	allowed bool // whether the authority allows
 }
 
-func (w *world) Authorize(identity.Caller, string, string) error {
+func (w *world) Authorize(context.Context, identity.Caller, string, string) error {
 	if w.allowed {
 		return nil
 	}
@@ -121,7 +121,7 @@ func (w *world) approve(name string, g jit.Grant) error {
 }
 
 func (w *world) holds(name string) bool {
-	return w.engine.Authorize(w.as(name), "db:read", "db/orders").Allowed
+	return w.engine.Authorize(context.Background(), w.as(name), "db:read", "db/orders").Allowed
 }
 
 // active takes a grant for the named one to the end.
@@ -190,17 +190,17 @@ func TestEachConjunctAloneDenies(t *testing.T) {
 			c, err := w.gate.Under(ctx, w.as("bot"), d.ID)
 			w.must(err)
 			for _, wider := range [][2]string{{"db:write", "db/orders"}, {"db:read", "db/users"}} {
-				if got := w.engine.Authorize(c, wider[0], wider[1]); got.Allowed {
+				if got := w.engine.Authorize(context.Background(), c, wider[0], wider[1]); got.Allowed {
 					t.Errorf("%v is allowed", wider)
 				}
 			}
-			before := w.engine.Authorize(c, "db:read", "db/orders")
+			before := w.engine.Authorize(context.Background(), c, "db:read", "db/orders")
 			if !before.Allowed || !before.NotAfter.Equal(d.NotAfter) || before.Subject() != w.ids["ann"] {
 				t.Fatalf("%+v", before)
 			}
 			spoil(w)
 			want := name == "nothing"
-			if got := w.engine.Authorize(c, "db:read", "db/orders"); got.Allowed != want {
+			if got := w.engine.Authorize(context.Background(), c, "db:read", "db/orders"); got.Allowed != want {
 				t.Errorf("%+v", got)
 			}
 			if got, err := w.engine.Use(ctx, c, "db:read", "db/orders"); (err == nil) != want || got.Allowed != want {
@@ -216,7 +216,7 @@ func TestEachConjunctAloneDenies(t *testing.T) {
 		c := w.as("ann")
 		for _, min := range []int{0, 120, 121} {
 			w.now = time.Date(2026, 11, 23, 21, min, 0, 0, time.UTC)
-			if got := w.engine.Authorize(c, "db:read", "db/orders"); got.Allowed != (min <= 120) {
+			if got := w.engine.Authorize(context.Background(), c, "db:read", "db/orders"); got.Allowed != (min <= 120) {
 				t.Errorf("after %d minutes: %+v", min, got)
 			}
 		}
@@ -257,7 +257,7 @@ func TestApproversAreDistinctHumansOutsideTheParty(t *testing.T) {
 	refused := map[identity.ID]int{}
 	for sealed, err := range w.ledger.Pending(ctx, 1000) {
 		w.must(err)
-		if e, err := audit.ParseEvent(sealed.Bytes[33:]); err != nil || e.Kind == "jit.refused" && (e.Outcome != audit.Denied || e.Fields["step"] != "approve") {
+		if e, err := audit.ParseEvent(sealed.Bytes[41:]); err != nil || e.Kind == "jit.refused" && (e.Outcome != audit.Denied || e.Fields["step"] != "approve") {
 			t.Errorf("%+v, %v", e, err)
 		} else if e.Kind == "jit.refused" {
 			refused[e.Actor.ID]++
@@ -438,7 +438,7 @@ func TestRevokeWinsInAnyOrder(t *testing.T) {
 		if err := w.engine.Revoke(ctx, bob, g.ID, audit.EventID{}); err != nil {
 			t.Fatal(err)
 		}
-		if w.engine.Authorize(ann, "db:read", "db/orders").Allowed {
+		if w.engine.Authorize(context.Background(), ann, "db:read", "db/orders").Allowed {
 			t.Fatal("allowed after Revoke has returned")
 		}
 		for range 3 {
@@ -449,7 +449,7 @@ func TestRevokeWinsInAnyOrder(t *testing.T) {
 		}
 		again, err := jit.NewEngine(ctx, jit.Config{Store: w.store, Gate: w.gate, Directory: w.people, Policy: w.compile()})
 		w.must(err)
-		if again.Authorize(ann, "db:read", "db/orders").Allowed {
+		if again.Authorize(context.Background(), ann, "db:read", "db/orders").Allowed {
 			t.Fatal("it came back with a restart")
 		}
 	}
@@ -466,7 +466,7 @@ func TestEndingOneGrantLeavesWhatAnotherCovers(t *testing.T) {
 	if !w.holds("ann") {
 		t.Error("the second grant ended with the first")
 	}
-	if w.engine.AuthorizeBy(w.as("ann"), first.ID, "db:read", "db/orders").Allowed || w.engine.AuthorizeBy(w.as("ann"), "", "db:read", "db/orders").Allowed {
+	if w.engine.AuthorizeBy(context.Background(), w.as("ann"), first.ID, "db:read", "db/orders").Allowed || w.engine.AuthorizeBy(context.Background(), w.as("ann"), "", "db:read", "db/orders").Allowed {
 		t.Error("the first grant still holds")
 	}
 	w.now = second.NotAfter
@@ -545,10 +545,10 @@ func TestNilCollaboratorsDeny(t *testing.T) {
 	if _, err := e.Request(ctx, w.as("ann"), jit.Request{Role: "op"}); !errors.Is(err, identity.ErrDenied) {
 		t.Error(err)
 	}
-	if d := e.Authorize(w.as("ann"), "db:read", "db/orders"); d.Allowed || d.Err == nil {
+	if d := e.Authorize(context.Background(), w.as("ann"), "db:read", "db/orders"); d.Allowed || d.Err == nil {
 		t.Errorf("%+v", d)
 	}
-	if d := w.engine.Authorize(identity.Caller{}, "db:read", "db/orders"); d.Allowed || (jit.Decision{}).Allowed {
+	if d := w.engine.Authorize(context.Background(), identity.Caller{}, "db:read", "db/orders"); d.Allowed || (jit.Decision{}).Allowed {
 		t.Errorf("%+v", d)
 	}
 	g := w.active("ann", time.Hour)

@@ -92,7 +92,7 @@ type org struct {
 	root, alice, bob identity.Caller
 }
 
-func (o *org) Authorize(c identity.Caller, action, resource string) error {
+func (o *org) Authorize(_ context.Context, c identity.Caller, action, resource string) error {
 	if c.ID() != o.root.ID() && !o.open && (o.strict || action != "delegation:create") {
 		return fmt.Errorf("%w: %s", identity.ErrDenied, action)
 	}

@@ -77,10 +77,10 @@ func (m *Manager) Register(ctx context.Context, c identity.Caller, id identity.I
 	if err := id.Check(); err != nil {
 		return identity.Identity{}, err
 	}
-	basis, err := m.allowed(nil, c, "identity:register", "identity/"+id.Kind.String())
+	basis, err := m.allowed(ctx, nil, c, "identity:register", "identity/"+id.Kind.String())
 	for _, g := range id.Groups {
 		if err == nil {
-			basis, err = m.allowed(basis, c, "group:join", "group/"+g.Group)
+			basis, err = m.allowed(ctx, basis, c, "group:join", "group/"+g.Group)
 		}
 	}
 	if err != nil {
@@ -88,20 +88,17 @@ func (m *Manager) Register(ctx context.Context, c identity.Caller, id identity.I
 	}
 	e := event(m.store, "identity.registered", audit.ActorOf(c), audit.EventID{}, id.ID)
 	e.Fields = map[string]string{"kind": id.Kind.String(), "state": string(Pending)}
-	return m.write(ctx, audit.Row[entry]{ID: recordID(id.ID), Value: entry{id, Pending, now, e.ID}}, e, st, basis...)
+	return m.write(ctx, audit.Row[entry]{ID: recordID(id.ID), Value: entry{id, Pending, now, e.ID}}, audit.Tx{Reads: basis}, e, st)
 }
 
-// write commits the row's next version, based on the standing, and tells the gate.
-func (m *Manager) write(ctx context.Context, row audit.Row[entry], e *audit.Event, st identity.Standing, basis ...audit.Read) (identity.Identity, error) {
-	err := m.store.Commit(ctx, audit.Tx{Writes: []audit.Write{m.identities.Put(row, e)}, Reads: append(audit.ReadsOf(st), basis...)})
-	row.Version++
-	id := known(row)
-	if err != nil {
-		if !id.Active && !errors.Is(err, audit.ErrConflict) {
-			m.gate.Push(id) // whether or not it is on the record, this node refuses
-		}
+// write commits the row's next version with tx, based on the standing, and tells the gate.
+func (m *Manager) write(ctx context.Context, row audit.Row[entry], tx audit.Tx, e *audit.Event, st identity.Standing) (identity.Identity, error) {
+	tx.Writes, tx.Reads = append(tx.Writes, m.identities.Put(row, e)), append(tx.Reads, audit.ReadsOf(st)...)
+	if err := m.store.Commit(ctx, tx); err != nil {
 		return identity.Identity{}, err
 	}
+	row.Version++
+	id := known(row)
 	m.gate.Push(id)
 	return id, nil
 }
@@ -114,19 +111,85 @@ var eventNames = map[Event]string{
 
 // Apply lets the event happen to the identity. It returns the audit event, as the cause of whatever follows, and the effects that are now due.
 // Where an event with effects has happened already, they are returned again, so that what was interrupted can go on.
+//
+// Where the ledger does not answer to what takes standing away, the gate refuses the identity on this node at once, the effects are returned, and the
+// error wraps [audit.ErrUnrecorded].
 func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, ev Event) (head audit.EventID, due []Effect, err error) {
-	err = audit.Retry(func() error {
-		head, due, err = m.apply(ctx, c, id, ev)
-		return err
-	})
-	return head, due, err
+	effects := effectsOf(ev)
+	if len(effects) == 0 {
+		err = audit.Retry(func() error {
+			head, due, err = m.apply(ctx, c, id, ev, false)
+			return err
+		})
+		return head, due, err
+	}
+	type result struct {
+		head audit.EventID
+		due  []Effect
+	}
+	heard := make(chan result, 1)
+	take := func(decided bool) func(ctx context.Context) error {
+		return func(ctx context.Context) error {
+			var r result
+			err := audit.Retry(func() (err error) {
+				r.head, r.due, err = m.apply(ctx, c, id, ev, decided)
+				return err
+			})
+			if decided && (errors.As(err, new(*TransitionError)) || errors.Is(err, identity.ErrNotFound)) {
+				err = nil // somebody else has been there
+			}
+			if err == nil {
+				select {
+				case heard <- r:
+				default:
+				}
+				m.gate.Readmit(id)
+			}
+			return err
+		}
+	}
+	err = m.store.Take(ctx, fmt.Sprintf("identity %s: %s", id, ev), take(false), take(true))
+	if err == nil {
+		r := <-heard
+		return r.head, r.due, nil
+	}
+	if !errors.Is(err, audit.ErrUnrecorded) {
+		return audit.EventID{}, nil, err
+	}
+	patient, cancel := context.WithTimeout(ctx, audit.Patience)
+	defer cancel()
+	if err := m.gate.MayTakeAway(patient, c, id, m.auth, "identity:"+string(ev)); err != nil {
+		return audit.EventID{}, nil, err
+	}
+	m.gate.Refuse(id)
+	select {
+	case r := <-heard: // after all
+		m.gate.Readmit(id)
+		return r.head, r.due, nil
+	default:
+		return audit.EventID{}, effects, err
+	}
 }
 
-func (m *Manager) apply(ctx context.Context, c identity.Caller, id identity.ID, ev Event) (audit.EventID, []Effect, error) {
+// effectsOf returns what any transition by the event makes due.
+func effectsOf(ev Event) []Effect {
+	for t := range Transitions() {
+		if t.Event == ev && len(t.Effects) > 0 {
+			return t.Effects
+		}
+	}
+	return nil
+}
+
+// apply is one try of Apply. Where it was decided before, nobody is asked again whether it may be.
+func (m *Manager) apply(ctx context.Context, c identity.Caller, id identity.ID, ev Event, decided bool) (audit.EventID, []Effect, error) {
 	now := m.store.Now()
-	st, err := m.gate.Admit(c, now)
-	if err != nil {
-		return audit.EventID{}, nil, err
+	var st identity.Standing
+	var err error
+	if !decided {
+		if st, err = m.gate.Admit(c, now); err != nil {
+			return audit.EventID{}, nil, err
+		}
 	}
 	row, err := m.identities.Load(ctx, recordID(id))
 	if err != nil {
@@ -135,9 +198,9 @@ func (m *Manager) apply(ctx context.Context, c identity.Caller, id identity.ID, 
 	m.gate.Push(known(row)) // in case the commit that made it was not heard
 	subject := &row.Value.Identity
 	var basis []audit.Read
-	if !((ev == Suspend || ev == Leave) && subject.Kind != identity.KindHuman && c.Chain().Len() == 0 &&
+	if !decided && !((ev == Suspend || ev == Leave) && subject.Kind != identity.KindHuman && c.Chain().Len() == 0 &&
 		slices.ContainsFunc(subject.Controls, func(k identity.Control) bool { return k.Sponsor && k.Human == c.ID() && k.Until.IsZero() })) {
-		if basis, err = m.allowed(nil, c, "identity:"+string(ev), "identity/"+id.String()); err != nil {
+		if basis, err = m.allowed(ctx, nil, c, "identity:"+string(ev), "identity/"+id.String()); err != nil {
 			return audit.EventID{}, nil, err
 		}
 	}
@@ -168,7 +231,7 @@ func (m *Manager) apply(ctx context.Context, c identity.Caller, id identity.ID, 
 	}
 	e := event(m.store, eventNames[ev], audit.ActorOf(c), row.Value.Head, id)
 	row.Value.State, row.Value.Since, row.Value.Head = t.To, now, e.ID
-	if _, err := m.write(ctx, row, e, st, basis...); err != nil {
+	if _, err := m.write(ctx, row, audit.Tx{Reads: basis, Narrows: t.To != Active}, e, st); err != nil {
 		return audit.EventID{}, nil, err
 	}
 	return e.ID, t.Effects, nil
@@ -188,20 +251,22 @@ func (m *Manager) Move(ctx context.Context, c identity.Caller, id identity.ID, g
 	}
 	var next []identity.Membership
 	var basis []audit.Read
+	leaves := false
 	for _, g := range groups {
 		old := slices.IndexFunc(row.Value.Identity.Groups, func(m identity.Membership) bool { return m.Group == g })
 		if old >= 0 {
 			next = append(next, row.Value.Identity.Groups[old])
 			continue
 		}
-		if basis, err = m.allowed(basis, c, "group:join", "group/"+g); err != nil {
+		if basis, err = m.allowed(ctx, basis, c, "group:join", "group/"+g); err != nil {
 			return identity.Identity{}, err
 		}
 		next = append(next, identity.Membership{Group: g, Since: now})
 	}
 	for _, old := range row.Value.Identity.Groups {
 		if !slices.Contains(groups, old.Group) {
-			if err := identity.Allowed(m.auth, c, "group:leave", "group/"+old.Group); err != nil {
+			leaves = true
+			if err := identity.Allowed(ctx, m.auth, c, "group:leave", "group/"+old.Group); err != nil {
 				return identity.Identity{}, err
 			}
 		}
@@ -212,20 +277,20 @@ func (m *Manager) Move(ctx context.Context, c identity.Caller, id identity.ID, g
 	}
 	e := event(m.store, "identity.moved", audit.ActorOf(c), row.Value.Head, id)
 	row.Value.Head = e.ID
-	return m.write(ctx, row, e, st, basis...)
+	return m.write(ctx, row, audit.Tx{Reads: basis, Narrows: leaves}, e, st)
 }
 
 // A based authority names the record versions that its word rests on, so that what it allowed is not committed after it was taken away.
 type based interface {
-	AuthorizeOn(c identity.Caller, action, resource string) ([]audit.Read, error)
+	AuthorizeOn(ctx context.Context, c identity.Caller, action, resource string) ([]audit.Read, error)
 }
 
-func (m *Manager) allowed(basis []audit.Read, c identity.Caller, action, resource string) ([]audit.Read, error) {
+func (m *Manager) allowed(ctx context.Context, basis []audit.Read, c identity.Caller, action, resource string) ([]audit.Read, error) {
 	b, ok := m.auth.(based)
 	if !ok {
-		return basis, identity.Allowed(m.auth, c, action, resource)
+		return basis, identity.Allowed(ctx, m.auth, c, action, resource)
 	}
-	more, err := identity.Guard("authority", func() ([]audit.Read, error) { return b.AuthorizeOn(c, action, resource) })
+	more, err := identity.Guard("authority", func() ([]audit.Read, error) { return b.AuthorizeOn(ctx, c, action, resource) })
 	return append(basis, more...), err
 }
 
@@ -247,7 +312,7 @@ func (m *Manager) Delegate(ctx context.Context, c identity.Caller, to identity.I
 	}
 	agent := known(row)
 	if !slices.ContainsFunc(agent.Controls, func(k identity.Control) bool { return k.Sponsor && k.Human == st.Root().ID && k.Until.IsZero() }) {
-		if err := identity.Allowed(m.auth, c, "delegation:create", "identity/"+to.String()); err != nil {
+		if err := identity.Allowed(ctx, m.auth, c, "delegation:create", "identity/"+to.String()); err != nil {
 			return identity.Delegation{}, err
 		}
 	}
@@ -315,21 +380,38 @@ func (m *Manager) RevokeDelegation(ctx context.Context, c identity.Caller, id id
 			return err
 		}
 	}
-	return m.revoke(ctx, c, row, audit.EventID{})
+	return m.revoke(ctx, audit.ActorOf(c), row, audit.EventID{})
 }
 
-func (m *Manager) revoke(ctx context.Context, c identity.Caller, row audit.Row[identity.Delegation], cause audit.EventID) error {
+// revoke ends the delegation, at once on this node and then on the record.
+func (m *Manager) revoke(ctx context.Context, actor audit.Actor, row audit.Row[identity.Delegation], cause audit.EventID) error {
 	row.Value.Version = row.Version
-	if !row.Value.Revoked {
-		row.Value.Revoked = true
-		e := event(m.store, "delegation.revoked", audit.ActorOf(c), cause, row.Value.Root)
-		if err := m.store.Commit(ctx, audit.Tx{Writes: []audit.Write{m.delegations.Put(row, e)}}); err != nil {
-			return err
-		}
-		row.Value.Version++
+	if row.Value.Revoked {
+		m.gate.PushDelegation(row.Value)
+		return nil
 	}
+	row.Value.Revoked = true
 	m.gate.PushDelegation(row.Value)
-	return nil
+	record := func(ctx context.Context) error {
+		return audit.Retry(func() error {
+			now, err := m.delegations.Load(ctx, row.ID)
+			if err != nil {
+				return err
+			}
+			if !now.Value.Revoked {
+				now.Value.Revoked = true
+				e := event(m.store, "delegation.revoked", actor, cause, now.Value.Root)
+				if err := m.store.Commit(ctx, audit.Tx{Writes: []audit.Write{m.delegations.Put(now, e)}, Narrows: true}); err != nil {
+					return err
+				}
+				now.Version++
+			}
+			now.Value.Version = now.Version
+			m.gate.PushDelegation(now.Value)
+			return nil
+		})
+	}
+	return m.store.Take(ctx, "delegation "+string(row.ID), record, record)
 }
 
 // EndDelegations revokes every delegation that the identity is an end or the root of. It goes on past errors and returns them all.
@@ -337,12 +419,22 @@ func (m *Manager) EndDelegations(ctx context.Context, c identity.Caller, id iden
 	if err := m.gate.MayTakeAway(ctx, c, id, m.auth, "delegation:revoke"); err != nil {
 		return err
 	}
+	return m.endDelegations(ctx, audit.ActorOf(c), id, cause)
+}
+
+func (m *Manager) endDelegations(ctx context.Context, actor audit.Actor, id identity.ID, cause audit.EventID) error {
 	var errs []error
 	seen := map[audit.ID]bool{} // a record appears once for each of its keys
 	for row, err := range m.delegations.Scan(ctx, audit.Key("of/"+id.String())) {
+		if audit.Unanswered(err) {
+			unheard := err
+			err = m.store.Take(ctx, "delegations of "+id.String(), func(context.Context) error { return unheard }, func(ctx context.Context) error {
+				return m.endDelegations(ctx, actor, id, cause)
+			})
+		}
 		if err == nil && !seen[row.ID] {
 			seen[row.ID] = true
-			err = m.revoke(ctx, c, row, cause)
+			err = m.revoke(ctx, actor, row, cause)
 		}
 		errs = append(errs, err)
 	}
@@ -392,7 +484,7 @@ func (m *Manager) HandOver(ctx context.Context, c identity.Caller, id identity.I
 		}
 		e := event(m.store, kind, audit.ActorOf(c), cause, row.Value.Identity.ID)
 		row.Value.Head = e.ID
-		_, err = m.write(ctx, row, e, identity.Standing{})
+		_, err = m.write(ctx, row, audit.Tx{Narrows: true}, e, identity.Standing{})
 		errs = append(errs, err)
 	}
 	return orphans, errors.Join(errs...)

@@ -49,7 +49,7 @@ func (m *model) live(l *link) bool {
 func (m *model) check(t *rapid.T) {
 	ctx, names, versions := context.Background(), map[string]bool{}, map[audit.Object]int{}
 	for e, err := range m.ledger.Pending(ctx, 1<<20) {
-		if o := must(audit.ParseEvent(must(e.Bytes, err)[1+sha256.Size:])).Object; o != nil {
+		if o := must(audit.ParseEvent(must(e.Bytes, err)[9+sha256.Size:])).Object; o != nil {
 			versions[audit.Object{Kind: o.Kind, ID: o.ID, Version: o.Version}]++
 		}
 	}

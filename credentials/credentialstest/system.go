@@ -85,11 +85,13 @@ func (s *System) Suspend(id identity.ID) {
 	s.Gate.Push(v)
 }
 
-// Events returns the kinds of the events that are on the record, in their order.
+// Events returns the kinds of the events that are on the record, in their order, but for the word to other nodes that something was taken away.
 func (s *System) Events() (kinds []string) {
 	for e, err := range s.Ledger.Pending(context.Background(), 1<<20) {
-		leaf := e.Bytes[1+sha256.Size:]
-		kinds = append(kinds, must(audit.ParseEvent(must(leaf, err))).Kind)
+		leaf := e.Bytes[9+sha256.Size:]
+		if kind := must(audit.ParseEvent(must(leaf, err))).Kind; kind != "audit.narrowed" {
+			kinds = append(kinds, kind)
+		}
 	}
 	return kinds
 }

@@ -64,7 +64,7 @@ func setup(ca crypto.Signer) (*System, *sshcert.Checker) {
 	s := NewSystem(map[string]credentials.Minter{"ssh": m}, nil)
 	return s, &sshcert.Checker{
 		Authorities: []ssh.PublicKey{m.Authority()}, ReceiptKey: s.Receipts.VerifierKey(),
-		Revoked: func(serial uint64) bool { return s.Revoked(credentials.Serial(serial)) },
+		Revoked: func(serial uint64) bool { return s.Revoked(context.Background(), credentials.Serial(serial)) },
 		Clock:   func() time.Time { return s.Now },
 	}
 }

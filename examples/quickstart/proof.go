@@ -60,7 +60,7 @@ func (s *story) leave(ctx context.Context) error {
 	if err := s.notAdmitted(ctx, t.Contractor, s.tom, cert.Public, t.ContractorLogin); err != nil {
 		return err
 	}
-	if d := s.sys.JIT().Authorize(tom, "ssh:login", resource); d.Allowed {
+	if d := s.sys.JIT().Authorize(ctx, tom, "ssh:login", resource); d.Allowed {
 		return errors.New("the contractor is still allowed")
 	}
 	for _, who := range []string{t.Contractor, t.ContractorAgent} {

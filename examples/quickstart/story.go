@@ -81,7 +81,7 @@ func newStory(ctx context.Context, dir, scratch string, policy bailiwick.Policy,
 		return nil, err
 	}
 	s.sys, err = bailiwick.New(ctx, bailiwick.Config{
-		Ledger: bailiwick.InMemory(), Log: s.log, SealKey: seal, ReceiptKey: keys[2],
+		Ledger: bailiwick.InMemory(), Log: s.log, SealKeys: audit.SealKeys{seal}, ReceiptKey: keys[2],
 		Policy: policy, Founders: founders,
 		Authenticators: map[string]identity.Authenticator{people.Issuer: s.ring},
 		Minters:        map[string]credentials.Minter{"ssh": minter},
@@ -91,7 +91,7 @@ func newStory(ctx context.Context, dir, scratch string, policy bailiwick.Policy,
 		return nil, err
 	}
 	checker.ReceiptKey = s.sys.ReceiptKey()
-	checker.Revoked = func(serial uint64) bool { return s.sys.Issuer().Revoked(credentials.Serial(serial)) }
+	checker.Revoked = func(serial uint64) bool { return s.sys.Issuer().Revoked(context.Background(), credentials.Serial(serial)) }
 	if s.client, err = newClient(scratch, s.gate); err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (s *story) request(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d := s.sys.JIT().Authorize(maya, "ssh:login", "ssh/"+t.Login)
+	d := s.sys.JIT().Authorize(ctx, maya, "ssh:login", "ssh/"+t.Login)
 	if d.Allowed || len(d.Requestable) == 0 {
 		return fmt.Errorf("%s should have had nothing, and been eligible for %s: %+v", t.Engineer, t.Role, d)
 	}

@@ -1,0 +1,198 @@
+package bailiwick
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/credentials"
+	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/jit"
+)
+
+// A Health is how this node of a system is. The zero Health is of a system that has not looked yet.
+type Health struct {
+	At       time.Time     // when it looked last
+	Relays   bool          // it is the one that moves events to the log
+	Lag      time.Duration // for how long the oldest event has waited for the log
+	Owed     []string      // what was taken away here and is not on the record yet
+	Jumped   bool          // the clock has jumped ahead, and nothing new is given
+	Problems []error       // why events wait, with those that are not as they were sealed; why what is owed is not recorded
+}
+
+type health struct {
+	mu sync.Mutex
+	Health
+}
+
+// Health returns how this node is. It looks about every second. Whatever is not well is in the log of [Config.Logger] too.
+func (s *System) Health() Health {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	h := s.health.Health
+	h.Owed, h.Jumped, h.Problems = s.store.Owed(), s.store.Jumped(), slices.Clone(h.Problems)
+	return h
+}
+
+const (
+	moveEvery = 250 * time.Millisecond // what other nodes have committed, of which nobody tells this one
+	lookEvery = time.Second
+)
+
+// run is the background's work: the relay, whenever something was committed and every now and then; what is owed; and how all of it is.
+func (s *System) run(ctx context.Context) {
+	tick := time.NewTicker(moveEvery)
+	defer tick.Stop()
+	var looked time.Time
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.store.Committed():
+		}
+		_, moved := identity.Guard("ledger or log", func() (struct{}, error) { return struct{}{}, s.relay.Flush(ctx) })
+		if time.Since(looked) >= lookEvery && ctx.Err() == nil {
+			looked = time.Now()
+			s.look(ctx, moved)
+		}
+	}
+}
+
+// look does what is due every second: it records what is owed, and sees how far the log is behind.
+func (s *System) look(ctx context.Context, moved error) {
+	h := Health{At: s.store.Now(), Relays: !errors.Is(moved, audit.ErrLocked)}
+	if moved != nil && h.Relays {
+		h.Problems = append(h.Problems, moved)
+		s.logger.Error("bailiwick: events wait for the log", "error", moved)
+	}
+	lag, err := identity.Guard("ledger", func() (time.Duration, error) { return s.relay.Lag(ctx) })
+	if h.Lag = lag; err != nil {
+		h.Problems = append(h.Problems, err)
+	}
+	if lag > s.lagAlarm() {
+		s.logger.Error("bailiwick: the log is behind", "lag", lag)
+	}
+	if err := s.store.Pay(ctx); err != nil {
+		h.Problems = append(h.Problems, err)
+		s.logger.Error("bailiwick: what was taken away is not on the record yet", "error", err)
+	}
+	if s.store.Jumped() {
+		s.logger.Error("bailiwick: the clock has jumped ahead, nothing new is given")
+	}
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	s.health.Health = h
+}
+
+// lagAlarm is half of what makes commits be refused.
+func (s *System) lagAlarm() time.Duration { return s.relay.MaxLag() / 2 }
+
+// hear is told what others took away. What is not as it was sealed is refused here, and holds up nothing else.
+func (s *System) hear(ctx context.Context, taken []audit.Taken) error {
+	var errs []error
+	if taken == nil {
+		for _, err := range slices.Concat(s.gate.RefreshAll(ctx), s.jit.RefreshAll(ctx), s.issuer.RefreshAll(ctx)) {
+			errs = append(errs, s.unsealed(err))
+		}
+	}
+	for _, t := range taken {
+		errs = append(errs, s.unsealed(s.reread(ctx, t)))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *System) reread(ctx context.Context, t audit.Taken) error {
+	switch t.Kind {
+	case audit.IdentityKind, audit.DelegationKind:
+		id, err := identity.ParseID(string(t.ID))
+		if err != nil {
+			return err
+		}
+		if t.Kind == audit.DelegationKind {
+			return s.gate.RefreshDelegation(ctx, id)
+		}
+		err = s.gate.RefreshIdentity(ctx, id)
+		if errors.Is(err, audit.ErrSeal) {
+			s.gate.Refuse(id)
+		}
+		return err
+	case jit.GrantKind:
+		return s.jit.Refresh(ctx, t.ID)
+	case credentials.Kind:
+		serial, err := credentials.ParseSerial(string(t.ID))
+		if err != nil {
+			return err
+		}
+		return s.issuer.Refresh(ctx, serial)
+	case policyKind:
+		return s.jit.ReloadPolicy(ctx)
+	}
+	return nil
+}
+
+// unsealed reports a broken seal, and lets everything else through.
+func (s *System) unsealed(err error) error {
+	if errors.Is(err, audit.ErrSeal) {
+		s.logger.Error("bailiwick: a record is not as it was sealed", "error", err)
+		return nil
+	}
+	return err
+}
+
+// Reseal seals everything that was sealed with another than the first of the seal keys anew, and returns how many records that were; see
+// [audit.Store.Reseal]. It goes on beside everything else.
+func (s *System) Reseal(ctx context.Context) (int, error) { return s.store.Reseal(ctx) }
+
+// Verify compares the ledger with the log, and names every object that is not as it was committed; see [audit.Store.VerifyState].
+func (s *System) Verify(ctx context.Context) ([]audit.Finding, error) {
+	return s.store.VerifyState(ctx, s.relay.Reader())
+}
+
+// clockReset is the first half of what two people do.
+type clockReset struct {
+	mu   sync.Mutex
+	by   identity.ID
+	at   time.Time
+	head audit.EventID
+}
+
+// resetWithin is how long the second person may take.
+const resetWithin = 10 * time.Minute
+
+// ResetClock makes this node believe its clock again after it has jumped ahead. Two people do it, each with "clock:reset" on "clock", the second
+// within ten minutes of the first; the result says whether it was done. Where the database has a clock, that is gone by, and there is nothing to reset.
+func (s *System) ResetClock(ctx context.Context, c identity.Caller) (done bool, err error) {
+	st, err := s.gate.Admit(c, s.store.Now())
+	if err != nil {
+		return false, err
+	}
+	if _, err := s.decide(ctx, c, "clock:reset", "clock"); err != nil {
+		return false, err
+	}
+	if st.Self().Kind != identity.KindHuman {
+		return false, identity.ErrDenied
+	}
+	r := &s.reset
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := r.by.IsZero() || r.by == c.ID() || time.Since(r.at) > resetWithin // by the monotonic clock, for the other is in doubt
+	kind, cause := "clock.reset", r.head
+	if first {
+		kind, cause = "clock.reset_asked", audit.EventID{}
+	}
+	e := s.store.NewEvent(kind, audit.ActorOf(c), cause)
+	if err := s.store.Commit(ctx, audit.Tx{Events: []*audit.Event{e}, Reads: audit.ReadsOf(st)}); err != nil {
+		return false, err
+	}
+	if first {
+		r.by, r.at, r.head = c.ID(), time.Now(), e.ID
+		return false, nil
+	}
+	r.by, r.head = identity.ID{}, audit.EventID{}
+	s.store.ResetClock()
+	return true, nil
+}
