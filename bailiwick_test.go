@@ -8,7 +8,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -57,7 +59,56 @@ type hooked struct {
 	kind string
 	hook func()
 	fail error
-	deaf bool // commits, and does not say so
+	deaf bool   // commits, and does not say so
+	away string // how the ledger does not answer to anything: it "fails" or "hangs"; empty if it does
+}
+
+// gone makes the ledger not answer to anything in the way that it says, or answer again.
+func (h *hooked) gone(how string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.away = how
+}
+
+func (h *hooked) answers(ctx context.Context) error {
+	h.mu.Lock()
+	away := h.away
+	h.mu.Unlock()
+	switch away {
+	case "fails":
+		return errors.New("no connection")
+	case "hangs":
+		for until := time.After(2 * time.Second); ; {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-until:
+				return errors.New("connection lost")
+			}
+		}
+	}
+	return nil
+}
+
+func (h *hooked) Load(ctx context.Context, kind audit.Kind, id audit.ID) (audit.Record, error) {
+	if err := h.answers(ctx); err != nil {
+		return audit.Record{}, err
+	}
+	return h.Ledger.Load(ctx, kind, id)
+}
+
+func (h *hooked) Scan(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
+	if err := h.answers(ctx); err != nil {
+		return func(yield func(audit.Record, error) bool) { yield(audit.Record{}, err) }
+	}
+	return h.Ledger.Scan(ctx, kind, from, to)
+}
+
+func (h *hooked) Pending(ctx context.Context, n int) iter.Seq2[audit.SealedEvent, error] {
+	if err := h.answers(ctx); err != nil {
+		return func(yield func(audit.SealedEvent, error) bool) { yield(audit.SealedEvent{}, err) }
+	}
+	return h.Ledger.Pending(ctx, n)
 }
 
 func (h *hooked) before(kind string, hook func()) {
@@ -67,6 +118,9 @@ func (h *hooked) before(kind string, hook func()) {
 }
 
 func (h *hooked) Commit(ctx context.Context, c audit.Change) error {
+	if err := h.answers(ctx); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	hook, fail, deaf := h.hook, h.fail, h.deaf
 	hit := false
@@ -99,11 +153,22 @@ func (h *hooked) down(fail, deaf bool) {
 }
 
 // cutter counts what it is told to end.
-type cutter struct{ ended []identity.ID }
+type cutter struct {
+	mu    sync.Mutex
+	ended []identity.ID
+}
 
 func (c *cutter) End(_ context.Context, id identity.ID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.ended = append(c.ended, id)
 	return nil
+}
+
+func (c *cutter) list() []identity.ID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.ended)
 }
 
 type world struct {
@@ -118,13 +183,24 @@ type world struct {
 	ca     ed25519.PrivateKey
 	minter *sshcert.Minter
 	cut    *cutter
+
+	callers map[string]identity.Caller // as they were made at the start
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldOn(t, nil) }
+
+// newWorldOn is newWorld with a log of the caller's.
+func newWorldOn(t testing.TB, log audit.Log) *world {
+	return newWorldWith(t, log, func(*bailiwick.Config) {})
+}
+
+func newWorldWith(t testing.TB, log audit.Log, configure func(*bailiwick.Config)) *world {
 	w := &world{t: t, now: time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC), ledger: &hooked{Ledger: bailiwick.InMemory()}, ids: map[string]identity.ID{}, cut: &cutter{}}
 	key := func(b byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, 32)) }
 	var err error
-	w.log, err = audit.NewMemoryLog("test.example/system", key(1))
+	if w.log = log; log == nil {
+		w.log, err = audit.NewMemoryLog("test.example/system", key(1))
+	}
 	w.must(err)
 	w.ca = key(2)
 	w.minter, err = sshcert.New(w.ca)
@@ -154,10 +230,20 @@ func newWorld(t testing.TB) *world {
 		})},
 		Minters: map[string]credentials.Minter{"ssh": w.minter}, Sessions: w.cut, Clock: w.clock,
 	}
-	w.sys, err = bailiwick.New(ctx, w.cfg)
-	w.must(err)
+	configure(&w.cfg)
+	w.open()
 	t.Cleanup(func() { w.sys.Close(ctx) })
 	return w
+}
+
+func (w *world) open() {
+	var err error
+	w.sys, err = bailiwick.New(ctx, w.cfg)
+	w.must(err)
+	w.callers = map[string]identity.Caller{}
+	for _, name := range []string{"maya", "ravi", "root"} {
+		w.callers[name] = w.as(name)
+	}
 }
 
 // proofSecret ends every proof, and must never be seen again.

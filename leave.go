@@ -12,9 +12,14 @@ import (
 )
 
 // Revoke takes the grant away, with every credential that rests on it. Once it returns, nothing is allowed by the grant; the serials are of
-// its credentials whose NotAfter lies ahead, and targets that do not ask [credentials.Issuer.Revoked] may honour them until then.
+// its credentials whose NotAfter lies ahead, and targets that do not ask [credentials.Issuer.Revoked] may honour them until then. If the ledger does
+// not answer, all of it is over on this node at once, the serials are those that it knows, and the error wraps [audit.ErrUnrecorded] until it is
+// recorded: see [Health].
 func (s *System) Revoke(ctx context.Context, c identity.Caller, grant audit.ID) ([]credentials.Serial, error) {
-	if err := s.jit.Revoke(ctx, c, grant, audit.EventID{}); err != nil {
+	known := s.issuer.Known(string(grant))
+	if err := s.jit.Revoke(ctx, c, grant, audit.EventID{}); errors.Is(err, audit.ErrUnrecorded) {
+		return known, err
+	} else if err != nil {
 		return nil, err
 	}
 	return s.issuer.Settle(ctx, string(grant))
@@ -30,7 +35,8 @@ type Departure struct {
 
 // Leave takes everything away from the identity: sessions, credentials, grants and requests, delegations, and its sponsorships. The caller needs
 // "identity:leave" and "identity:complete" on "identity/" and the ID. From its first commit on the identity may not act. Each step goes
-// on past errors; if one is left, the error says which, Complete is false, and Leave may be called again.
+// on past errors; if one is left, the error says which, Complete is false, and Leave may be called again. If the ledger does not answer, this
+// node refuses and cuts at once, the error wraps [audit.ErrUnrecorded], and what was done is recorded when the ledger is back; see [Health].
 func (s *System) Leave(ctx context.Context, c identity.Caller, id identity.ID) (Departure, error) {
 	d, err := s.apply(ctx, c, id, lifecycle.Leave)
 	if err != nil {
@@ -54,20 +60,27 @@ func (s *System) apply(ctx context.Context, c identity.Caller, id identity.ID, e
 		return Departure{}, fmt.Errorf("%w: nobody can finish what ends their own standing", identity.ErrDenied)
 	}
 	cause, effects, err := s.lifecycle.Apply(ctx, c, id, event)
-	if err != nil {
+	if err != nil && !errors.Is(err, audit.ErrUnrecorded) {
 		return Departure{}, err
 	}
 	var d Departure
-	var errs []error
+	errs := []error{err}
+	patient := ctx
+	if err != nil { // the ledger does not answer: what needs it is left for later, and soon
+		var cancel context.CancelFunc
+		patient, cancel = context.WithTimeout(ctx, audit.Patience)
+		defer cancel()
+	}
 	for _, effect := range effects {
-		if err := s.effect(ctx, c, id, cause, effect, &d); err != nil {
+		if err := s.effect(patient, c, id, cause, effect, &d); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		d.Done = append(d.Done, effect)
 	}
-	d.Complete = len(errs) == 0
-	return d, errors.Join(errs...)
+	err = errors.Join(errs...)
+	d.Complete = err == nil
+	return d, err
 }
 
 func (s *System) effect(ctx context.Context, c identity.Caller, id identity.ID, cause audit.EventID, effect lifecycle.Effect, d *Departure) (err error) {

@@ -38,7 +38,7 @@ type owed struct {
 	paid   sync.Mutex     // held by whoever pays
 }
 
-// Take records that something was taken away, and waits for [Patience] at most. If the ledger does not answer or is contended, the error wraps
+// Take records that something was taken away, and waits for [Patience] at most, and no longer than ctx. If the ledger does not answer or is contended, the error wraps
 // [ErrUnrecorded], and again is called by [Store.Pay] until it returns nil. Both functions outlive ctx, and are idempotent.
 func (s *Store) Take(ctx context.Context, name string, record, again func(ctx context.Context) error) error {
 	s.owed.try(name, 1)
@@ -58,6 +58,8 @@ func (s *Store) Take(ctx context.Context, name string, record, again func(ctx co
 		return err
 	case <-patience.C:
 		return fmt.Errorf("%w: the ledger has not answered yet", ErrUnrecorded)
+	case <-ctx.Done():
+		return fmt.Errorf("%w: the ledger has not answered yet: %w", ErrUnrecorded, ctx.Err())
 	}
 }
 
@@ -102,24 +104,31 @@ func (s *Store) Pay(ctx context.Context) error {
 	s.owed.paid.Lock()
 	defer s.owed.paid.Unlock()
 	s.owed.mu.Lock()
-	debts := s.owed.debts
-	s.owed.debts = nil // it may be owed again while it is recorded
+	debts := maps.Clone(s.owed.debts)
 	s.owed.mu.Unlock()
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(debts)) {
-		err := pay(ctx, debts[name])
-		if err == nil {
-			continue
+		if err := s.payOne(ctx, name, debts[name]); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
-		s.owed.mu.Lock()
-		_, again := s.owed.debts[name]
-		s.owed.mu.Unlock()
-		if !again {
-			err = s.owe(name, debts[name], err)
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", name, err))
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Store) payOne(ctx context.Context, name string, record func(ctx context.Context) error) error {
+	s.owed.try(name, 1)
+	defer s.owed.try(name, -1)
+	s.owed.mu.Lock()
+	delete(s.owed.debts, name) // it may be owed again while it is recorded
+	s.owed.mu.Unlock()
+	err := pay(ctx, record)
+	s.owed.mu.Lock()
+	_, again := s.owed.debts[name]
+	s.owed.mu.Unlock()
+	if err != nil && !again {
+		err = s.owe(name, record, err)
+	}
+	return err
 }
 
 func pay(ctx context.Context, record func(ctx context.Context) error) (err error) {

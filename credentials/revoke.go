@@ -133,6 +133,19 @@ func (i *Issuer) Revoke(ctx context.Context, c identity.Caller, serial Serial, c
 	return i.revoke(ctx, c, row, cause)
 }
 
+// Known returns the serials of the credentials that rest on the grant and that this issuer knows to be out.
+func (i *Issuer) Known(grant string) (live []Serial) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for serial, r := range i.live {
+		if r.Grant == grant {
+			live = append(live, serial)
+		}
+	}
+	slices.Sort(live)
+	return live
+}
+
 func (i *Issuer) known(serial Serial) (record, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

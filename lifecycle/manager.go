@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,6 +136,9 @@ func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, 
 				r.head, r.due, err = m.apply(ctx, c, id, ev, decided)
 				return err
 			})
+			if !decided && audit.Unanswered(err) && !errors.As(err, new(*TransitionError)) {
+				err = cmp.Or(m.mayKnown(ctx, c, id, ev), err) // whoever may not take away leaves nothing behind
+			}
 			if decided && (errors.As(err, new(*TransitionError)) || errors.Is(err, identity.ErrNotFound)) {
 				err = nil // somebody else has been there
 			}
@@ -156,9 +160,7 @@ func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, 
 	if !errors.Is(err, audit.ErrUnrecorded) {
 		return audit.EventID{}, nil, err
 	}
-	patient, cancel := context.WithTimeout(ctx, audit.Patience)
-	defer cancel()
-	if err := m.gate.MayTakeAway(patient, c, id, m.auth, "identity:"+string(ev)); err != nil {
+	if err := m.mayKnown(ctx, c, id, ev); err != nil {
 		return audit.EventID{}, nil, err
 	}
 	m.gate.Refuse(id)
@@ -169,6 +171,13 @@ func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, 
 	default:
 		return audit.EventID{}, effects, err
 	}
+}
+
+// mayKnown asks whether the caller may, of a ledger that does not answer: what this node knows has to do.
+func (m *Manager) mayKnown(ctx context.Context, c identity.Caller, id identity.ID, ev Event) error {
+	ctx, cancel := context.WithTimeout(ctx, audit.Patience)
+	defer cancel()
+	return m.gate.MayTakeAway(ctx, c, id, m.auth, "identity:"+string(ev))
 }
 
 // effectsOf returns what any transition by the event makes due.
