@@ -223,7 +223,7 @@ func (s *System) Flush(ctx context.Context) error {
 		if !errors.Is(err, audit.ErrLocked) {
 			return err
 		}
-		if lag, err := s.relay.Lag(ctx); err != nil || lag == 0 {
+		if waits, err := s.relay.Waits(ctx); err != nil || !waits {
 			return err
 		}
 		select {
@@ -249,7 +249,7 @@ var takesAway = map[string]bool{
 func (s *System) decide(ctx context.Context, c identity.Caller, action, resource string) (jit.Decision, error) {
 	d := s.jit.Authorize(ctx, c, action, resource)
 	if !d.Allowed && errors.Is(d.Err, audit.ErrStale) && takesAway[action] {
-		d = s.jit.AuthorizeKnown(c, action, resource)
+		d = s.jit.AuthorizeKnown(c, "", action, resource)
 	}
 	if !d.Allowed {
 		return d, &jit.DeniedError{Decision: d}
@@ -277,7 +277,10 @@ type live System
 func (l *live) Bounds(ctx context.Context, c identity.Caller, grant string, needs []credentials.Need) (credentials.Bounds, error) {
 	var b credentials.Bounds
 	for i, n := range needs {
-		d := l.jit.AuthorizeBy(ctx, c, audit.ID(grant), n.Action, n.Resource)
+		d := l.jit.AuthorizeKnown(c, audit.ID(grant), n.Action, n.Resource) // which is committed with what it was based on
+		if !d.Allowed {
+			d = l.jit.AuthorizeBy(ctx, c, audit.ID(grant), n.Action, n.Resource)
+		}
 		if !d.Allowed {
 			return credentials.Bounds{}, &jit.DeniedError{Decision: d}
 		}

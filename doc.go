@@ -27,11 +27,25 @@
 // A [Policy] is one document with a section for each package. The system's own operations are actions in it too:
 // "identity:register" on "identity/" and a kind; "identity:activate", "identity:leave", "identity:complete" and so on, "grant:revoke",
 // "credential:revoke", "delegation:create" and "delegation:revoke" on "identity/" and the ID of the subject; "group:join" and "group:leave" on "group/" and its name; "policy:tighten" on
-// "policy".
+// "policy"; "clock:reset" on "clock".
+//
+// # Where state is
+//
+// State and its events are in one ledger: a database of the host's ([SQLite], [PostgreSQL]), a ledger that the host brings ([audit.Ledger]), or memory.
+// The log is a directory beside it. Keys are in neither. Several processes or machines may run a System on one ledger, with [audit.ShareLog] on one log
+// directory: any of them serves any call, one of them writes the log, and what was taken away on one holds on the others at their next call, or
+// within [Config.MaxStale]. [System.Verify] compares ledger and log.
+//
+// # When something fails
+//
+// With the ledger down nothing is given, and at a MaxStale of zero nothing is allowed. Revoking, suspending and leaving are in force on the node
+// at once all the same, and recorded when the ledger is back: until then they return [audit.ErrUnrecorded]. With the log down or slow, events wait in
+// the ledger, up to [Config.Backlog], and then only taking away is recorded. [System.Health] tells all of it.
 //
 // # Time
 //
-// There is one clock, that of the system's [audit.Store]; it never goes back.
+// There is one clock, that of the system's [audit.Store]; it never goes back. On PostgreSQL it is the database's, on all nodes. A node whose clock jumps
+// ahead gives nothing new until that is mended, or two people have called [System.ResetClock].
 //
 // # Stability
 //

@@ -187,7 +187,7 @@ func TestTakingAwayWithoutTheStore(t *testing.T) {
 				if !errors.Is(err, audit.ErrUnrecorded) {
 					t.Errorf("after %v: %v", time.Since(start), err)
 				}
-				if d := a.sys.JIT().AuthorizeKnown(maya, "db:read", "db/orders"); d.Allowed {
+				if d := a.sys.JIT().AuthorizeKnown(maya, "", "db:read", "db/orders"); d.Allowed {
 					t.Error("still allowed here")
 				}
 				if !a.sys.Issuer().Revoked(ctx, cred.Serial) {
@@ -232,7 +232,7 @@ func TestNobodyElseTakesAwayWithoutTheStore(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if d := a.sys.JIT().AuthorizeKnown(a.as0("maya"), "db:read", "db/orders"); !d.Allowed || len(a.sys.Health().Owed) > 0 {
+	if d := a.sys.JIT().AuthorizeKnown(a.as0("maya"), "", "db:read", "db/orders"); !d.Allowed || len(a.sys.Health().Owed) > 0 {
 		t.Errorf("%+v, owed %v", d, a.sys.Health().Owed)
 	}
 }

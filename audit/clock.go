@@ -39,13 +39,15 @@ func (c *clock) reset() {
 // is over, and what is recorded does not make others believe it.
 func (c *clock) read() (decide, record time.Time, jumped bool) {
 	wall := c.wall()
-	reference, shared := time.Time{}, false
+	reference, shared := time.Time{}, false // without a monotonic reading, by which times are compared if both have one
 	if c.ledger != nil {
-		reference, shared = c.ledger.Time()
+		if at, read := c.ledger.Time(); read {
+			reference, shared = at.Round(0), true
+		}
 	}
 	if base := c.base.Load(); !shared && base != nil {
 		passed := time.Since(*base)
-		if reference = base.Add(passed); passed > ClockTolerance && within(wall, reference) {
+		if reference = base.Add(passed).Round(0); passed > ClockTolerance && within(wall, reference) {
 			c.base.CompareAndSwap(base, &wall)
 		}
 	}
@@ -53,22 +55,23 @@ func (c *clock) read() (decide, record time.Time, jumped bool) {
 	case reference.IsZero():
 		return c.ratchet(wall), c.ratchet(wall), false
 	case shared:
-		now := c.ratchet(reference) // every node goes by it
-		return now, now, wall.Sub(reference) > ClockTolerance
+		at := c.ratchet(reference) // every node goes by it
+		return at, at, wall.Sub(reference) > ClockTolerance
 	case within(wall, reference):
-		now := c.ratchet(wall)
-		return now, now, false
+		at := c.ratchet(wall)
+		return at, at, false
 	case wall.After(reference):
-		return wall, c.ratchet(reference), true
+		record = c.ratchet(reference)
+		if wall.Before(record) {
+			wall = record
+		}
+		return wall, record, true
 	}
-	now := c.ratchet(reference) // a step back makes nothing last longer
-	return now, now, false
+	at := c.ratchet(reference) // a step back makes nothing last longer
+	return at, at, false
 }
 
-func within(a, b time.Time) bool {
-	d := a.Round(0).Sub(b.Round(0)) // by the wall clock, which is what is in doubt
-	return d.Abs() <= ClockTolerance
-}
+func within(a, b time.Time) bool { return a.Sub(b).Abs() <= ClockTolerance }
 
 // ratchet returns t, or the latest time that was returned if that is later.
 func (c *clock) ratchet(t time.Time) time.Time {

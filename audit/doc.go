@@ -9,18 +9,48 @@
 // the typed view of one kind of record. What a decision only read is named in [Tx.Reads], so that it cannot have changed by the time
 // that its result is committed.
 //
+// # Bringing a ledger
+//
+// A host that keeps state in a database of its own implements [Ledger], four methods over three things that it stores: records, each under its
+// kind and ID with a version, bytes and keys; events, in an order, each with its ID, its bytes and later an index; and the IDs of changes. All of one
+// [Change] is written in one transaction of the database that is durable when it has been committed, or nothing is. What may be in a change is
+// checked by [Change.Check]; a ledger calls it first and needs no checks of its own but those that the method's comment names. Nobody but the
+// ledger has to understand what it stores. The whole contract is in the method comments; audittest.TestLedger and audittest.TestDurableLedger
+// have a case for each sentence, and a ledger that passes them will do.
+//
 // # Seals
 //
-// A store seals what it commits: HMAC-SHA256, under a key that is never in the database, over the origin and
+// A store seals what it commits: HMAC-SHA256, under a key of its [Keeper] that is never in the database, over the origin and
 //
 //	a record  its kind, ID, version, keys, value, and the digest of its last version
 //	an event  its ID and its canonical form
 //
-// A record that was inserted, edited or moved by somebody else is [ErrSeal] to whoever loads it, and an event is not relayed. What a seal does
-// not show, because it was sealed: a record that was set back to an older version of itself, a change that the database refused and somebody
-// inserted later, an index row that was hidden, an event about no record that was deleted before it was relayed. Whoever administers the
-// database can do these. Comparing the records with the log finds what has an object. An event whose mark was taken back is appended again, and
-// [Verify] refuses a log with an event that is there twice.
+// What is stored is a version byte, eight bytes that name the key, the MAC, for a record the digest of its last version, and the value. A record
+// that was inserted, edited, moved to another object or copied from another tenant is [ErrSeal] to whoever loads it, and such an event is not
+// relayed; the error names it. Keys roll over: see [Keeper] and [Store.Reseal].
+//
+// What a seal does not show, because it was sealed: a record that was set back to an older version of itself, an index row that was hidden, a
+// record that was deleted. [Store.VerifyState] finds these, by comparing every record with what the log tells of it, and names each. An event
+// whose mark was taken away is found in the log by the relay, which names it and does not append it again. What was undone together with its events
+// before these were in the log leaves no trace but in the memory of the nodes, and nor does an event about no record that was
+// deleted before; the relay makes that a matter of moments.
+//
+// # Time
+//
+// A store has one clock, and it does not go back. Where the ledger is a [Timekeeper] it goes by the database's, so that all nodes go by one. Otherwise
+// the host's clock is compared with what has passed on the monotonic one: a step back makes nothing last longer, and a jump ahead ends what
+// time ends, is not recorded, and makes [Store.Commit] give nothing new until it was mended or [Store.ResetClock] was called.
+//
+// # Several nodes
+//
+// Any number of nodes may have a store on one ledger. Whoever takes something away says so with [Tx.Narrows]: in the same transaction the one record
+// of [NarrowingKind] gets its next version, the epoch, which names what was taken. A node that calls [Store.Fresh] before it decides reads that one
+// record, and hears of everything that was taken away before. What was given elsewhere it finds by reading anew what it would deny.
+//
+// # Without an answer
+//
+// Taking away does not wait for a ledger that does not answer: [Store.Take] returns [ErrUnrecorded], the node refuses, and [Store.Pay] records it
+// when the ledger is back. That debt is in memory: a node that dies with it takes it along.
 //
 // # Events
 //
@@ -38,7 +68,12 @@
 // # Relay
 //
 // Committed events without a mark are pending. The relay appends them and marks them with their index. If it is interrupted between the two, it
-// finds them in the log's tail by their IDs. Events that are not as they were sealed stay behind, and do not hold up others.
+// finds them in the log's tail by their IDs. Events that are not as they were sealed stay behind, and do not hold up others. Of several nodes on one
+// ledger the one that has the log's lock relays; when it has closed the log, or its process has ended, another takes over.
+//
+// A log that ends with what the ledger does not know is [ErrRewound]: the ledger was set back, as by failing over to a standby that lagged, or by
+// restoring a backup. Nothing is relayed then. When the oldest pending event has waited for longer than [RelayConfig.MaxLag], nothing is recorded but
+// what takes away, and with [RelayConfig.Strict] nothing new is given as soon as the log cannot be written.
 //
 // # Receipts
 //

@@ -289,17 +289,9 @@ func (r *Relay) markTail(ctx context.Context) error {
 // [RelayConfig] says. Events that are not as they were sealed do not count, unless there are so many that no others can be seen. Somebody
 // calls it about every second.
 func (r *Relay) Lag(ctx context.Context) (time.Duration, error) {
-	var oldest EventID
-	var broken int
-	for sealed, err := range r.store.ledger.Pending(ctx, pendingPeek) {
-		if err != nil {
-			return 0, err
-		}
-		if _, _, err := r.store.openEvent(sealed); err == nil {
-			oldest = sealed.ID
-			break
-		}
-		broken++
+	oldest, broken, err := r.oldest(ctx)
+	if err != nil {
+		return 0, err
 	}
 	lag, level := time.Duration(0), pressNone
 	switch {
@@ -316,4 +308,24 @@ func (r *Relay) Lag(ctx context.Context) (time.Duration, error) {
 	}
 	r.store.pressure.set(level)
 	return lag, nil
+}
+
+// Waits reports whether an event waits for the log, of those that are as they were sealed.
+func (r *Relay) Waits(ctx context.Context) (bool, error) {
+	oldest, broken, err := r.oldest(ctx)
+	return !oldest.IsZero() || broken == pendingPeek, err
+}
+
+// oldest returns the oldest pending event that is as it was sealed, and how many before it are not.
+func (r *Relay) oldest(ctx context.Context) (id EventID, broken int, _ error) {
+	for sealed, err := range r.store.ledger.Pending(ctx, pendingPeek) {
+		if err != nil {
+			return EventID{}, 0, err
+		}
+		if _, _, err := r.store.openEvent(sealed); err == nil {
+			return sealed.ID, broken, nil
+		}
+		broken++
+	}
+	return EventID{}, broken, nil
 }

@@ -177,10 +177,11 @@ func (e *Engine) AuthorizeBy(ctx context.Context, c identity.Caller, grant audit
 	return e.authorize(ctx, c, action, resource, grant)
 }
 
-// AuthorizeKnown is Authorize by what this node knows, whatever may have been taken away elsewhere. It is for those who take away while the ledger
-// does not answer, and for nobody else.
-func (e *Engine) AuthorizeKnown(c identity.Caller, action, resource string) Decision {
-	return e.view.authorize(e.gate, c, action, resource, "", e.store.Now())
+// AuthorizeKnown is Authorize, or AuthorizeBy if a grant is named, by what this node knows, whatever may have been taken away elsewhere. It reads
+// memory only, and permits nothing by itself: it is for what is committed together with [Decision.Reads], which fails if anything has changed, and for
+// taking away while the ledger does not answer.
+func (e *Engine) AuthorizeKnown(c identity.Caller, grant audit.ID, action, resource string) Decision {
+	return e.view.authorize(e.gate, c, action, resource, grant, e.store.Now())
 }
 
 func (e *Engine) authorize(ctx context.Context, c identity.Caller, action, resource string, only audit.ID) Decision {
@@ -248,7 +249,10 @@ func (e *Engine) Use(ctx context.Context, c identity.Caller, action, resource st
 		fields = map[string]string{"step": "use", "action": action, "resource": resource}
 	}
 	err = audit.Retry(func() error {
-		if d = e.Authorize(ctx, c, action, resource); !d.Allowed {
+		if d = e.AuthorizeKnown(c, "", action, resource); !d.Allowed {
+			d = e.Authorize(ctx, c, action, resource)
+		}
+		if !d.Allowed {
 			return e.refused(ctx, c, d.root, d.Cause, fields, &DeniedError{d})
 		}
 		ev := e.store.NewEvent("jit.used", audit.ActorOf(c), d.Cause)

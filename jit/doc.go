@@ -33,7 +33,9 @@
 //
 // # Authorize and Use
 //
-// Authorize reads memory only and is for every act. Use also commits the act to the record before it returns, based on the
+// Authorize reads memory, and is for every act. Where other nodes are on the ledger it first reads the one record that says what was taken away
+// last, unless that was done within the store's MaxStale; if it cannot, it denies. Before it denies for other reasons it reads the caller's
+// grants anew, which may have been given elsewhere.  Use also commits the act to the record before it returns, based on the
 // versions of everything that it rests on, so that an act which passes it was allowed at a point in time at which nothing had been
 // revoked. Where the record matters, only its return permits the act. A caller that acts under a chain of delegations needs what every link of it holds,
 // and uses the grants of the human at its root.

@@ -17,6 +17,9 @@
 // delegations, and what the identity is the last sponsor of. The host, or the root package for it, carries them out; each can be
 // done again without harm. [Complete] is for when all of them are confirmed.
 //
+// Where the ledger does not answer, what takes standing away is in force on this node at once, and recorded when the ledger does: see
+// [Manager.Apply].
+//
 // # Who may
 //
 // Registering needs the authority's word for "identity:register" on "identity/" and the kind, and for "group:join" on "group/" and the name for

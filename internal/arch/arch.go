@@ -19,6 +19,7 @@ var Table = []Row{
 	{"internal/arch", "", "", ""},
 	{"identity", "internal/canon github.com/google/uuid golang.org/x/text/secure/precis", "", "values and read interfaces only"},
 	{"audit", "identity internal/canon github.com/google/uuid golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog", "", "every event names who"},
+	{"internal/sqlledger", "audit", "", "the driver is the host's"},
 	{"rbac", "identity internal/canon", "", "deciding is pure: values in, values out"},
 	{"lifecycle", "identity audit internal/canon", "", ""},
 	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "lifecycle", "its tests let standing change as the root does"},
@@ -46,5 +47,5 @@ var Forbidden = []Edge{
 	{"identity rbac", "audit", "values and decisions cannot write"},
 	{"audit", "rbac", "the log knows no policy"},
 	{"identity lifecycle rbac jit credentials audit", "net/http", "embedding the core brings no server and no client"},
-	{"audit", "database/sql", "databases are behind audit.Ledger"},
+	{"audit", "database/sql", "databases are behind audit.Ledger; internal/sqlledger is one"},
 }
