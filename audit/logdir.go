@@ -188,6 +188,20 @@ func (l *LogDir) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	return first, err
 }
 
+// Release lets others write the log, as Close does, but goes on reading it, and takes it again at the next Append if nobody else has.
+func (l *LogDir) Release() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.w
+	if w == nil || l.closed {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failed, l.w = fs.ErrClosed, nil
+	return errors.Join(l.saw(*w.signed.Load()), l.files.close())
+}
+
 // Close ends the log's writing, after what is being appended, and lets others open it.
 func (l *LogDir) Close() error {
 	l.mu.Lock()

@@ -14,6 +14,7 @@ const (
 	relayBatch  = 256             // the most that a relay appends before it marks what it appended
 	relayKnown  = 1 << 20         // entries of the log of which a relay keeps the IDs
 	relaySlack  = 2 * time.Minute // by how much the order of the log may differ from that of the events' IDs
+	relayDeaf   = 5 * time.Second // after which a node that does not reach the ledger gives the log to another
 	pendingPeek = 64              // of the oldest pending events, how many are looked at to find one that is sealed
 )
 
@@ -40,6 +41,7 @@ type Relay struct {
 	fails  atomic.Bool // events cannot be moved, and this node is to
 
 	mu      sync.Mutex
+	deaf    time.Time         // since when the ledger has not answered, while this node has the log
 	marked  bool              // whether every event in the log has its mark
 	refused map[EventID]error // pending events that are not as they were sealed, or are in the log already
 	known   known
@@ -118,6 +120,7 @@ func (r *Relay) Flush(ctx context.Context) error {
 		moved, err := r.batch(ctx)
 		if err != nil {
 			r.marked = false
+			r.yield(err)
 			if r.fails.Store(!errors.Is(err, ErrLocked)); r.cfg.Strict && r.fails.Load() {
 				r.store.pressure.raise(pressGiving)
 			}
@@ -128,12 +131,30 @@ func (r *Relay) Flush(ctx context.Context) error {
 		}
 	}
 	r.fails.Store(false)
+	r.deaf = time.Time{}
 	r.store.pressure.set(pressNone)
 	var errs []error
 	for _, err := range r.refused {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// A releaser is a log that one of several nodes can give to another. [LogDir] is one.
+type releaser interface{ Release() error }
+
+// yield gives the log to another node, which may reach the ledger, when this one has not for a while.
+func (r *Relay) yield(err error) {
+	switch {
+	case errors.Is(err, ErrLocked) || !Unanswered(err):
+		r.deaf = time.Time{}
+	case r.deaf.IsZero():
+		r.deaf = time.Now()
+	case time.Since(r.deaf) > relayDeaf:
+		if l, ok := r.log.(releaser); ok {
+			l.Release()
+		}
+	}
 }
 
 // batch moves at most relayBatch events.

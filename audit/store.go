@@ -177,13 +177,40 @@ func (s *Store) addEvent(c *Change, e *Event) error {
 	return nil
 }
 
+// commit commits c, and asks again if the ledger did not say whether it has. A caller that has gone is waited for a little, and then told that the
+// outcome is unknown.
 func (s *Store) commit(ctx context.Context, c Change) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	var err error
+	if ctx.Done() == nil {
+		return s.insist(ctx, c)
+	}
+	heard := make(chan error, 1)
+	go func() { heard <- s.insist(context.WithoutCancel(ctx), c) }()
+	select {
+	case err := <-heard:
+		return err
+	case <-ctx.Done():
+	}
+	patience := time.NewTimer(Patience)
+	defer patience.Stop()
+	select {
+	case err := <-heard:
+		return err
+	case <-patience.C:
+		return fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+	}
+}
+
+func (s *Store) insist(ctx context.Context, c Change) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = fmt.Errorf("%w: the ledger panicked", ErrUnknown)
+		}
+	}()
 	for range 3 {
-		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+		try, cancel := context.WithTimeout(ctx, commitTimeout)
 		err = s.ledger.Commit(try, c)
 		cancel()
 		if err == nil || errors.Is(err, ErrConflict) {

@@ -145,7 +145,15 @@ func (e *Engine) refused(ctx context.Context, c identity.Caller, subject identit
 	}
 	ev := e.store.NewEvent("jit.refused", audit.ActorOf(c), cause)
 	ev.Subject, ev.Outcome, ev.Fields = subject, audit.Denied, fields
-	e.store.Commit(ctx, audit.Tx{Events: []*audit.Event{ev}})
+	noted := make(chan struct{})
+	go func() {
+		defer close(noted)
+		e.store.Commit(context.WithoutCancel(ctx), audit.Tx{Events: []*audit.Event{ev}})
+	}()
+	select { // whoever is refused does not wait for a ledger that does not answer
+	case <-noted:
+	case <-time.After(audit.Patience):
+	}
 	return err
 }
 
