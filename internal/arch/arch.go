@@ -25,7 +25,7 @@ var Table = []Row{
 	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "lifecycle", "its tests let standing change as the root does"},
 	{"credentials", "identity audit internal/canon", "", "what a grant allows comes through credentials.Live"},
 	{"credentials/sshcert", "credentials identity audit internal/canon golang.org/x/crypto/ssh", "", ""},
-	{".", "identity lifecycle rbac jit credentials audit internal/canon github.com/google/uuid", "credentials/sshcert", "it joins the others; its example issues SSH certificates"},
+	{".", "identity lifecycle rbac jit credentials audit internal/canon internal/sqlledger github.com/google/uuid", "credentials/sshcert", "it joins the others; its example issues SSH certificates"},
 
 	{"identity/identitytest", "identity pgregory.net/rapid", "", ""},
 	{"audit/audittest", "audit identity golang.org/x/mod/sumdb/tlog pgregory.net/rapid", "", "it computes roots for itself"},
@@ -47,5 +47,5 @@ var Forbidden = []Edge{
 	{"identity rbac", "audit", "values and decisions cannot write"},
 	{"audit", "rbac", "the log knows no policy"},
 	{"identity lifecycle rbac jit credentials audit", "net/http", "embedding the core brings no server and no client"},
-	{"audit", "database/sql", "databases are behind audit.Ledger; internal/sqlledger is one"},
+	{"identity lifecycle rbac jit credentials audit", "database/sql", "databases are behind audit.Ledger; internal/sqlledger is one"},
 }
