@@ -95,6 +95,9 @@ func New(ctx context.Context, cfg Config) (*System, error) {
 	return s, nil
 }
 
+// recalled is how much of the log's end a system reads when it starts: what was set back behind that is for [System.Verify] to find.
+const recalled = 1 << 14
+
 // relayed has the logs that systems of this process write to: each has one writer.
 var relayed sync.Map
 
@@ -120,6 +123,9 @@ func (s *System) start(ctx context.Context, cfg Config) error {
 	if s.receipts, err = audit.NewReceipts(cp.Origin, cfg.ReceiptKey, s.relay.Size); err != nil {
 		return fmt.Errorf("bailiwick: ReceiptKey: %w", err)
 	}
+	if err := s.store.Recall(s.relay.Reader(), recalled); err != nil {
+		return err
+	}
 	s.policies = audit.NewTable[policyRecord](s.store, policyKind, nil)
 	if err := s.store.Fresh(ctx); err != nil { // from here on it is told what is taken away
 		return err
@@ -130,6 +136,9 @@ func (s *System) start(ctx context.Context, cfg Config) error {
 	s.store.Follow(s.hear)
 	if err := s.begin(ctx, cfg); err != nil {
 		return err
+	}
+	if err := s.issuer.Sweep(ctx); err != nil { // a node may have ended between taking a grant away and its credentials
+		s.logger.Error("bailiwick: credentials of grants that have ended", "error", err)
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop

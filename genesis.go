@@ -76,7 +76,7 @@ func (s *System) begin(ctx context.Context, cfg Config) error {
 	if first, err := s.first(); err != nil || first != row.Value.Event {
 		return errors.Join(errors.New("bailiwick: the log does not begin as this ledger did"), err)
 	}
-	if err := s.remember(); err != nil {
+	if err := s.store.Recall(s.relay.Reader(), 1); err != nil { // for the time
 		return err
 	}
 	policy, err := s.policies.Load(ctx, policyID)
@@ -123,25 +123,6 @@ func (s *System) begun(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// remember makes the time of the log's last event the least that the system goes by.
-func (s *System) remember() error {
-	cp, err := s.relay.Reader().Checkpoint()
-	if err != nil {
-		return err
-	}
-	for leaf, err := range s.relay.Reader().Entries(cp, cp.Size-1, cp.Size) {
-		if err != nil {
-			return err
-		}
-		e, err := audit.ParseEvent(leaf)
-		if err != nil {
-			return err
-		}
-		s.store.Seen(e.Time)
-	}
-	return nil
 }
 
 // first returns the ID of the log's first event.

@@ -121,7 +121,7 @@ func (s *System) reread(ctx context.Context, t audit.Taken) error {
 		}
 		return err
 	case jit.GrantKind:
-		return s.jit.Refresh(ctx, t.ID)
+		return errors.Join(s.jit.Refresh(ctx, t.ID), s.issuer.RefreshGrant(ctx, string(t.ID)))
 	case credentials.Kind:
 		serial, err := credentials.ParseSerial(string(t.ID))
 		if err != nil {

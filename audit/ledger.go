@@ -138,7 +138,7 @@ func checkName(kind Kind, id ID) error {
 // case in audittest.TestLedger.
 type Ledger interface {
 	// Load returns the record of the given kind and ID as it was last committed, whoever committed it; if there is none, or only a tombstone,
-	// the error wraps ErrNotFound.
+	// the error wraps ErrNotFound, and if somebody else has made something of it that cannot be read, ErrSeal.
 	Load(ctx context.Context, kind Kind, id ID) (Record, error)
 	// Commit applies c, all or nothing. What [Change.Check] refuses is an error that does not wrap ErrConflict, and nothing is written. If c.ID is
 	// already stored, nothing is written and the result is nil. Otherwise each record's
@@ -153,10 +153,12 @@ type Ledger interface {
 	Commit(ctx context.Context, c Change) error
 	// Scan yields the live records of the kind with an index key, a unique key or their ID (as "id/" + ID) in [from, to), in
 	// bytewise order of the key, once for each key that matches. The loop body may call any method; changes that are
-	// committed meanwhile may or may not be seen. An error ends the sequence.
+	// committed meanwhile may or may not be seen. An error ends the sequence, but for one that wraps ErrSeal, beside a Record of its Kind and
+	// as much of its ID as is known: somebody else has written there, and what a key leads to is no record or has not that key.
 	Scan(ctx context.Context, kind Kind, from, to Key) iter.Seq2[Record, error]
 	// Pending yields at most n committed events without a mark, in the order of their commits and within one change in the order given. Two
-	// changes that were committed at the same time may come either way round, unless one is based on the other. An error ends the sequence.
+	// changes that were committed at the same time may come either way round, unless one is based on the other. An error ends the sequence, but
+	// for one that wraps ErrSeal: somebody else has written there, and it is no event.
 	Pending(ctx context.Context, n int) iter.Seq2[SealedEvent, error]
 }
 

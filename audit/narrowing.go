@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,7 +19,7 @@ const (
 	narrowingID ID = "narrowing"
 	maxTaken       = 32 // that the record names; whoever is further behind reads everything anew
 	syncTimeout    = 10 * time.Second
-	takeTurn       = 50 * time.Millisecond
+	takeTurn       = Patience / 4
 )
 
 // ErrStale means that whether something was taken away elsewhere cannot be said.
@@ -44,6 +47,7 @@ type watch struct {
 	maxStale time.Duration
 	follow   func(ctx context.Context, taken []Taken) error
 	take     chan struct{} // holds a value while a narrowing is committed
+	answers  atomic.Uint64 // of the ledger to who holds it
 
 	mu      sync.Mutex
 	row     Row[narrowing] // as last seen
@@ -127,13 +131,13 @@ func (s *Store) read(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	w, begun := &s.watch, time.Now()
+	w.mu.Lock()
+	known := w.known // before the record is read, for this node may take away meanwhile
+	w.mu.Unlock()
 	row, err := w.table.Load(ctx, narrowingID)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("%w: %w", ErrStale, err)
 	}
-	w.mu.Lock()
-	known := w.known
-	w.mu.Unlock()
 	if row.Version < known {
 		return fmt.Errorf("%w: %s went back from version %d to %d", ErrStale, NarrowingKind, known, row.Version)
 	}
@@ -165,19 +169,46 @@ func (n *narrowing) since(epoch uint64) []Taken {
 	return out
 }
 
+// taking waits until it is the caller's turn to take away: one at a time on a node, so that only other nodes are in the way. But nobody waits for
+// one that hangs.
+func (w *watch) taking(ctx context.Context) (done func(), _ error) {
+	timer := time.NewTimer(takeTurn)
+	defer timer.Stop()
+	for heard := w.answers.Load(); ; {
+		select {
+		case w.take <- struct{}{}:
+			return func() { <-w.take }, nil
+		case <-timer.C:
+			now := w.answers.Load()
+			if now == heard {
+				return func() {}, nil
+			}
+			heard = now
+			timer.Reset(takeTurn)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// last returns the last ones of all, maxTaken at most, and of each epoch all or none.
+func last(all []takenAt) []takenAt {
+	cut := max(0, len(all)-maxTaken)
+	for cut > 0 && cut < len(all) && all[cut].Epoch == all[cut-1].Epoch {
+		cut++
+	}
+	return all[cut:]
+}
+
 // commitNarrowing commits tx together with the word to the other nodes. The record of that word is contended by all who take away, so
 // a conflict about it alone is tried again.
 func (s *Store) commitNarrowing(ctx context.Context, tx Tx) error {
 	w := &s.watch
-	turn := time.NewTimer(takeTurn)
-	defer turn.Stop()
-	select { // one at a time on this node, so that only other nodes are in the way; but nobody waits for one that hangs
-	case w.take <- struct{}{}:
-		defer func() { <-w.take }()
-	case <-turn.C:
-	case <-ctx.Done():
-		return ctx.Err()
+	done, err := w.taking(ctx)
+	if err != nil {
+		return err
 	}
+	defer done()
 	w.mu.Lock()
 	row := w.row
 	w.mu.Unlock()
@@ -191,13 +222,13 @@ func (s *Store) commitNarrowing(ctx context.Context, tx Tx) error {
 			taken = append(taken, takenAt{epoch, wr.record.Kind, wr.record.ID})
 			what = append(what, string(wr.record.Kind)+"/"+string(wr.record.ID))
 		}
-		all := append(row.Value.Taken[:len(row.Value.Taken):len(row.Value.Taken)], taken...)
-		next.Value.Taken = all[max(0, len(all)-maxTaken):]
+		next.Value.Taken = last(slices.Concat(row.Value.Taken, taken))
 		e := s.NewEvent("audit.narrowed", Actor{}, tx.Writes[0].event.ID)
 		e.Fields = map[string]string{"taken": strings.Join(what, " ")}
 		again := tx
 		again.Writes = append(tx.Writes[:len(tx.Writes):len(tx.Writes)], w.table.Put(next, e))
 		err := s.commitTx(ctx, again)
+		w.answers.Add(1)
 		if err == nil {
 			next.Version, next.digest = epoch, e.Object.Digest
 			w.mu.Lock()
@@ -210,8 +241,11 @@ func (s *Store) commitNarrowing(ctx context.Context, tx Tx) error {
 			}
 			return nil
 		}
-		if !errors.Is(err, ErrConflict) || attempt == 15 {
+		if !errors.Is(err, ErrConflict) || attempt == 63 {
 			return err
+		}
+		if attempt > 0 { // whoever was first may be again
+			time.Sleep(rand.N(time.Millisecond << min(attempt, 5)))
 		}
 		now, lerr := w.table.Load(ctx, narrowingID)
 		if lerr != nil && !errors.Is(lerr, ErrNotFound) {

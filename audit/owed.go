@@ -27,6 +27,10 @@ func Unanswered(err error) bool {
 	return err != nil
 }
 
+// Unread reports whether err says that something could not be read: the ledger did not answer, or what it has is not as it was sealed. Whoever takes
+// away goes by what this node knows.
+func Unread(err error) bool { return Unanswered(err) || errors.Is(err, ErrSeal) }
+
 // Patience is how long whoever takes away waits for a ledger before it goes by what this node knows.
 const Patience = time.Second
 
@@ -38,17 +42,17 @@ type owed struct {
 	paid   sync.Mutex     // held by whoever pays
 }
 
-// Take records that something was taken away, and waits for [Patience] at most, and no longer than ctx. If the ledger does not answer or is contended, the error wraps
-// [ErrUnrecorded], and again is called by [Store.Pay] until it returns nil. Both functions outlive ctx, and are idempotent.
+// Take records that something was taken away, and waits for [Patience] at most, and no longer than ctx. If the ledger does not answer, is contended, or has
+// something that is not as it was sealed, the error wraps [ErrUnrecorded], and again is called by [Store.Pay] until it returns nil. Both functions outlive ctx, and are idempotent.
 func (s *Store) Take(ctx context.Context, name string, record, again func(ctx context.Context) error) error {
 	s.owed.try(name, 1)
 	done := make(chan error, 1)
 	go func() {
-		defer s.owed.try(name, -1)
 		err := pay(context.WithoutCancel(ctx), record)
-		if Unanswered(err) || errors.Is(err, ErrConflict) {
+		if Unread(err) || errors.Is(err, ErrConflict) {
 			err = s.owe(name, again, err)
 		}
+		s.owed.try(name, -1)
 		done <- err
 	}()
 	patience := time.NewTimer(Patience)

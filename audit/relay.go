@@ -1,10 +1,13 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +19,7 @@ const (
 	relaySlack  = 2 * time.Minute // by how much the order of the log may differ from that of the events' IDs
 	relayDeaf   = 5 * time.Second // after which a node that does not reach the ledger gives the log to another
 	pendingPeek = 64              // of the oldest pending events, how many are looked at to find one that is sealed
+	pendingMost = 64 * 8 * 8 * 8  // how many if those are not
 )
 
 // ErrRewound means that a log and a ledger are not of one history: one of them was set back, or is another system's.
@@ -41,9 +45,10 @@ type Relay struct {
 	fails  atomic.Bool // events cannot be moved, and this node is to
 
 	mu      sync.Mutex
-	deaf    time.Time         // since when the ledger has not answered, while this node has the log
-	marked  bool              // whether every event in the log has its mark
-	refused map[EventID]error // pending events that are not as they were sealed, or are in the log already
+	deaf    time.Time        // since when the ledger has not answered, while this node has the log
+	marked  bool             // whether every event in the log has its mark
+	refused map[string]error // pending events that are not as they were sealed, or are in the log already
+	moved   []error          // entries at the log's end that the ledger gives another index, or none
 	known   known
 }
 
@@ -95,7 +100,7 @@ func NewRelay(s *Store, l Log, cfg RelayConfig) (*Relay, error) {
 	if cp.Origin != s.origin {
 		return nil, fmt.Errorf("audit: the log is of origin %q, the store of %q", cp.Origin, s.origin)
 	}
-	r := &Relay{store: s, log: l, cfg: cfg, reader: reader, refused: map[EventID]error{}}
+	r := &Relay{store: s, log: l, cfg: cfg, reader: reader, refused: map[string]error{}}
 	r.size.Store(cp.Size)
 	return r, nil
 }
@@ -109,8 +114,8 @@ func (r *Relay) Size() uint64 { return r.size.Load() }
 // Reader returns a reader of the log.
 func (r *Relay) Reader() *Reader { return r.reader }
 
-// Flush appends every event that is pending and marks it. Events that are not as they were sealed, and those that are in the log although the
-// ledger says that they are not, are left where they are, and named in an error that wraps [ErrSeal], after everything else was moved. Where
+// Flush appends every event that is pending and marks it. Events that are not as they were sealed, and those of which the ledger does not say
+// where in the log they are, are left where they are, and named in an error that wraps [ErrSeal], after everything else was moved. Where
 // another node has the log, the error wraps [ErrLocked]; where the log ends with what the ledger does not know, [ErrRewound], and nothing is
 // moved. After any other error some may be in the log without a mark; the next Flush finds them there.
 func (r *Relay) Flush(ctx context.Context) error {
@@ -133,9 +138,9 @@ func (r *Relay) Flush(ctx context.Context) error {
 	r.fails.Store(false)
 	r.deaf = time.Time{}
 	r.store.pressure.set(pressNone)
-	var errs []error
-	for _, err := range r.refused {
-		errs = append(errs, err)
+	errs := slices.Clone(r.moved)
+	for _, name := range slices.Sorted(maps.Keys(r.refused)) {
+		errs = append(errs, r.refused[name])
 	}
 	return errors.Join(errs...)
 }
@@ -168,14 +173,13 @@ func (r *Relay) batch(ctx context.Context) (int, error) {
 		}
 		r.marked = true
 	}
-	var leaves [][]byte
-	var ids []EventID
-	refused := map[EventID]error{} // a refused event may since have been mended or removed
+	var events []pending
+	refused := map[string]error{} // a refused event may since have been mended or removed
 	for sealed, err := range r.store.ledger.Pending(ctx, relayBatch+len(r.refused)) {
-		if err != nil {
-			return 0, err
+		var e pending
+		if err == nil {
+			e.Event, e.leaf, err = r.store.openEvent(sealed)
 		}
-		_, leaf, err := r.store.openEvent(sealed)
 		if err == nil {
 			err = r.fresh(sealed.ID)
 		}
@@ -183,18 +187,23 @@ func (r *Relay) batch(ctx context.Context) (int, error) {
 			if !errors.Is(err, ErrSeal) {
 				return 0, err
 			}
-			refused[sealed.ID] = err
-		} else if len(leaves) < relayBatch {
-			leaves, ids = append(leaves, leaf), append(ids, sealed.ID)
+			refused[cmp.Or(sealed.ID.String(), err.Error())] = err
+		} else if len(events) < relayBatch {
+			events = append(events, e)
 		}
 	}
 	grew := len(refused) > len(r.refused) // the window was too small to see past them
 	r.refused = refused
-	if len(leaves) == 0 {
+	if len(events) == 0 {
 		if grew {
 			return r.batch(ctx)
 		}
 		return 0, nil
+	}
+	var leaves [][]byte
+	var ids []EventID
+	for _, e := range ordered(events) {
+		leaves, ids = append(leaves, e.leaf), append(ids, e.ID)
 	}
 	first, err := r.log.Append(ctx, leaves)
 	if err != nil {
@@ -205,9 +214,53 @@ func (r *Relay) batch(ctx context.Context) (int, error) {
 	return len(leaves), r.mark(ctx, ids, first)
 }
 
+// pending is an event that waits for the log.
+type pending struct {
+	Event
+	leaf []byte
+}
+
+// ordered returns the events with each after its cause and after the one about its object's version before, as far as they are among them. So they
+// are in the ledger, unless somebody has numbered them anew.
+func ordered(events []pending) []pending {
+	type version struct {
+		object  objectID
+		version uint64
+	}
+	causes, versions := map[EventID]int{}, map[version]int{}
+	for i, e := range events {
+		causes[e.ID] = i
+		if o := e.Object; o != nil {
+			versions[version{objectID{o.Kind, o.ID}, o.Version}] = i
+		}
+	}
+	out, seen := make([]pending, 0, len(events)), make([]bool, len(events))
+	var visit func(i int)
+	visit = func(i int) {
+		if seen[i] {
+			return
+		}
+		seen[i] = true
+		e := &events[i]
+		if before, ok := causes[e.Cause]; ok {
+			visit(before)
+		}
+		if o := e.Object; o != nil {
+			if before, ok := versions[version{objectID{o.Kind, o.ID}, o.Version - 1}]; ok {
+				visit(before)
+			}
+		}
+		out = append(out, *e)
+	}
+	for i := range events {
+		visit(i)
+	}
+	return out
+}
+
 // fresh reports that an event is in the log already, although the ledger has no mark of it: somebody took it away.
 func (r *Relay) fresh(id EventID) error {
-	if err, ok := r.refused[id]; ok && errors.Is(err, errMarkTaken) {
+	if err, ok := r.refused[id.String()]; ok && errors.Is(err, errMarkTaken) {
 		return err
 	}
 	_, logged := r.known.ids[id]
@@ -234,11 +287,11 @@ func (r *Relay) search(id EventID) (found bool, err error) {
 	}
 	for end := cp.Size - min(cp.Size, uint64(len(r.known.order))); end > 0; {
 		begin := end - min(end, 16*relayBatch)
-		ids, err := r.entries(cp, begin, end)
+		events, err := r.entries(cp, begin, end)
 		if err != nil {
 			return false, err
 		}
-		late := false
+		ids, late := idsOf(events), false
 		for _, e := range ids {
 			found = found || e == id
 			late = late || !e.time().Before(id.time().Add(-relaySlack))
@@ -257,19 +310,27 @@ func (r *Relay) search(id EventID) (found bool, err error) {
 	return found, nil
 }
 
-// entries returns the IDs of the log's entries in [from, to).
-func (r *Relay) entries(cp Checkpoint, from, to uint64) (ids []EventID, err error) {
+// entries returns the log's entries in [from, to).
+func (r *Relay) entries(cp Checkpoint, from, to uint64) (events []Event, err error) {
 	for leaf, err := range r.reader.Entries(cp, from, to) {
 		if err != nil {
 			return nil, err
 		}
 		e, err := ParseEvent(leaf)
 		if err != nil {
-			return nil, fmt.Errorf("audit: log entry %d: %w", from+uint64(len(ids)), err)
+			return nil, fmt.Errorf("audit: log entry %d: %w", from+uint64(len(events)), err)
 		}
-		ids = append(ids, e.ID)
+		events = append(events, e)
 	}
-	return ids, nil
+	return events, nil
+}
+
+func idsOf(events []Event) []EventID {
+	ids := make([]EventID, len(events))
+	for i, e := range events {
+		ids[i] = e.ID
+	}
+	return ids
 }
 
 // mark gives the events their indexes, from first on.
@@ -292,31 +353,77 @@ func (r *Relay) markTail(ctx context.Context) error {
 		return err
 	}
 	first := cp.Size - min(cp.Size, relayBatch)
-	ids, err := r.entries(cp, first, cp.Size)
+	events, err := r.entries(cp, first, cp.Size)
 	if err != nil {
 		return err
 	}
+	ids := idsOf(events)
 	r.size.Store(cp.Size)
-	r.known = known{ids: map[EventID]struct{}{}, whole: first == 0}
+	r.known, r.moved = known{ids: map[EventID]struct{}{}, whole: first == 0}, nil
 	if len(ids) == 0 {
 		return nil
 	}
 	r.known.since = ids[0].time()
 	r.known.add(ids...)
-	return r.mark(ctx, ids, first)
+	if err = r.mark(ctx, ids, first); errors.Is(err, ErrRewound) {
+		r.moved, err = r.remark(ctx, events, first)
+	}
+	return err
+}
+
+// remark marks the entries one by one, where some of them cannot be. It returns an error for each of those if somebody has edited the ledger's
+// marks, and [ErrRewound] if not: then the ledger does not know what the last entry with an object tells of, or has given an entry's index to
+// another event.
+func (r *Relay) remark(ctx context.Context, events []Event, first uint64) (moved []error, _ error) {
+	waits := map[EventID]bool{}
+	for sealed, err := range r.store.ledger.Pending(ctx, relayBatch) {
+		if err != nil && !errors.Is(err, ErrSeal) {
+			return nil, err
+		}
+		waits[sealed.ID] = true
+	}
+	var rewound error
+	for i, e := range events {
+		index := first + uint64(i)
+		err := r.mark(ctx, []EventID{e.ID}, index)
+		switch {
+		case err == nil:
+			continue
+		case !errors.Is(err, ErrRewound) || waits[e.ID]:
+			return nil, err
+		}
+		rewound = err
+		moved = append(moved, fmt.Errorf("%w: event %s: the ledger does not have it at index %d of the log", ErrSeal, e.ID, index))
+	}
+	for _, e := range slices.Backward(events) {
+		if o := e.Object; o != nil {
+			now, err := r.store.ledger.Load(ctx, o.Kind, o.ID)
+			if err == nil {
+				_, err = r.store.open(&now)
+			}
+			switch {
+			case err == nil && now.Version >= o.Version:
+				return moved, nil
+			case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrSeal):
+				return nil, rewound
+			}
+			return nil, err
+		}
+	}
+	return nil, rewound
 }
 
 // Lag returns for how long the oldest event has waited for the log, and holds up what is committed on this node, or does not any more, as
 // [RelayConfig] says. Events that are not as they were sealed do not count, unless there are so many that no others can be seen. Somebody
 // calls it about every second.
 func (r *Relay) Lag(ctx context.Context) (time.Duration, error) {
-	oldest, broken, err := r.oldest(ctx)
+	oldest, crowded, err := r.oldest(ctx)
 	if err != nil {
 		return 0, err
 	}
 	lag, level := time.Duration(0), pressNone
 	switch {
-	case broken == pendingPeek:
+	case crowded:
 		lag = r.cfg.MaxLag
 	case !oldest.IsZero():
 		lag = max(0, r.store.Now().Sub(oldest.time()))
@@ -333,20 +440,28 @@ func (r *Relay) Lag(ctx context.Context) (time.Duration, error) {
 
 // Waits reports whether an event waits for the log, of those that are as they were sealed.
 func (r *Relay) Waits(ctx context.Context) (bool, error) {
-	oldest, broken, err := r.oldest(ctx)
-	return !oldest.IsZero() || broken == pendingPeek, err
+	oldest, crowded, err := r.oldest(ctx)
+	return !oldest.IsZero() || crowded, err
 }
 
-// oldest returns the oldest pending event that is as it was sealed, and how many before it are not.
-func (r *Relay) oldest(ctx context.Context) (id EventID, broken int, _ error) {
-	for sealed, err := range r.store.ledger.Pending(ctx, pendingPeek) {
-		if err != nil {
-			return EventID{}, 0, err
+// oldest returns the oldest pending event that is as it was sealed, or that there are too many before it that are not.
+func (r *Relay) oldest(ctx context.Context) (id EventID, crowded bool, _ error) {
+	for peek := pendingPeek; peek <= pendingMost; peek *= 8 {
+		broken := 0
+		for sealed, err := range r.store.ledger.Pending(ctx, peek) {
+			if err == nil {
+				_, _, err = r.store.openEvent(sealed)
+			} else if !errors.Is(err, ErrSeal) {
+				return EventID{}, false, err
+			}
+			if err == nil {
+				return sealed.ID, false, nil
+			}
+			broken++
 		}
-		if _, _, err := r.store.openEvent(sealed); err == nil {
-			return sealed.ID, broken, nil
+		if broken < peek {
+			return EventID{}, false, nil
 		}
-		broken++
 	}
-	return EventID{}, broken, nil
+	return EventID{}, true, nil
 }

@@ -291,6 +291,10 @@ func (s *Store) Reseal(ctx context.Context) (n int, _ error) {
 	var errs []error
 	for _, kind := range s.tables() {
 		for r, err := range s.ledger.Scan(ctx, kind, "id/", PrefixEnd("id/")) {
+			if errors.Is(err, ErrSeal) {
+				errs = append(errs, err)
+				continue
+			}
 			if err != nil {
 				errs = append(errs, err)
 				break
@@ -313,6 +317,10 @@ func (s *Store) reseal(ctx context.Context, kind Kind, r Record) (done bool, _ e
 			return nil
 		}
 		d, err := s.open(&r)
+		before := s.seen.version(kind, r.ID)
+		if err == nil && r.Version < before {
+			err = ErrConflict // or it was set back
+		}
 		if err == nil {
 			r.Version++
 			err = s.Commit(ctx, Tx{Writes: []Write{{r, d, s.NewEvent("record.resealed", Actor{}, EventID{}), nil}}})
@@ -322,6 +330,9 @@ func (s *Store) reseal(ctx context.Context, kind Kind, r Record) (done bool, _ e
 			if errors.Is(lerr, ErrNotFound) {
 				done = false
 				return nil
+			}
+			if lerr == nil && now.Version < before {
+				lerr = s.takes(kind, r.ID, now.Version, before)
 			}
 			if lerr != nil {
 				return lerr

@@ -119,6 +119,10 @@ func (s *Store) VerifyState(ctx context.Context, r *Reader) ([]Finding, error) {
 	}
 	var waiting []Event
 	for sealed, err := range s.ledger.Pending(ctx, int(^uint(0)>>1)) {
+		if errors.Is(err, ErrSeal) {
+			v.report("", "", NotSealed, "%v", err)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -161,7 +165,7 @@ func (v *inspection) records(ctx context.Context) (out []seenRecord, err error) 
 	for _, kind := range s.tables() {
 		for r, err := range s.ledger.Scan(ctx, kind, "", PrefixEnd("")) {
 			if errors.Is(err, ErrSeal) {
-				v.report(kind, "", Diverted, "%v", err)
+				v.report(kind, r.ID, Diverted, "%v", err)
 				continue
 			}
 			if err != nil {
@@ -197,7 +201,7 @@ func (v *inspection) record(ctx context.Context, out []seenRecord, id objectID) 
 		v.report(id.kind, id.id, Deleted, "there is no such record")
 		return out, nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrSeal) {
 		return out, err
 	}
 	d, err := v.s.open(&r)
@@ -214,10 +218,10 @@ func (v *inspection) record(ctx context.Context, out []seenRecord, id objectID) 
 	for _, k := range keys {
 		led := false
 		for found, err := range v.s.ledger.Scan(ctx, id.kind, k, k+"\x00") {
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrSeal) {
 				return out, err
 			}
-			led = led || found.ID == id.id
+			led = led || err == nil && found.ID == id.id
 		}
 		if !led { // unless it has changed meanwhile
 			if now, err := v.s.ledger.Load(ctx, id.kind, id.id); err == nil && now.Version == r.Version {

@@ -24,6 +24,7 @@ type Store struct {
 	watch     watch
 	owed      owed
 	pressure  pressure
+	seen      *seen
 	committed chan struct{}
 
 	mu    sync.Mutex
@@ -50,7 +51,7 @@ func NewStore(ctx context.Context, cfg StoreConfig) (*Store, error) {
 	if cfg.MaxStale < 0 {
 		return nil, errors.New("audit: a negative MaxStale")
 	}
-	s := &Store{ledger: cfg.Ledger, origin: cfg.Origin, clock: newClock(cfg.Ledger, cfg.Clock), committed: make(chan struct{}, 1)}
+	s := &Store{ledger: cfg.Ledger, origin: cfg.Origin, clock: newClock(cfg.Ledger, cfg.Clock), seen: newSeen(), committed: make(chan struct{}, 1)}
 	s.ring.keeper = cfg.SealKeys
 	if err := s.ring.refresh(ctx); err != nil {
 		return nil, err
@@ -219,6 +220,9 @@ func (s *Store) insist(ctx context.Context, c Change) (err error) {
 	}
 	switch {
 	case err == nil:
+		for _, r := range c.Records {
+			s.seen.saw(r.Kind, r.ID, r.Version)
+		}
 		select {
 		case s.committed <- struct{}{}:
 		default:

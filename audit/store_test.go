@@ -91,7 +91,11 @@ type keeper struct {
 }
 
 func open(l audit.Ledger, origin string, key []byte) keeper {
-	s := must(audit.NewStore(context.Background(), audit.StoreConfig{Ledger: l, Origin: origin, SealKeys: audit.SealKeys{key}}))
+	return openStore(audit.StoreConfig{Ledger: l, Origin: origin, SealKeys: audit.SealKeys{key}})
+}
+
+func openStore(cfg audit.StoreConfig) keeper {
+	s := must(audit.NewStore(context.Background(), cfg))
 	return keeper{s, audit.NewTable(s, "thing", func(v *thing) (index, unique []audit.Key) {
 		return []audit.Key{"even/" + audit.Key(fmt.Sprint(v.N%2 == 0))}, []audit.Key{audit.Key(fmt.Sprint("n/", v.N))}
 	})}

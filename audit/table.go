@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -35,25 +36,44 @@ func NewTable[T any](s *Store, kind Kind, keys func(*T) (index, unique []Key)) T
 	return Table[T]{s, kind, keys}
 }
 
-// Load returns the record with the given ID. The error wraps [ErrNotFound] if there is none and [ErrSeal] if it is not as it was sealed.
+// Load returns the record with the given ID. The error wraps [ErrNotFound] if there is none, [ErrSeal] if it is not as it was sealed or older
+// than the store has seen it, and both if it is not there any more.
 func (t Table[T]) Load(ctx context.Context, id ID) (Row[T], error) {
+	before := t.s.seen.version(t.kind, id)
 	r, err := t.s.ledger.Load(ctx, t.kind, id)
+	if errors.Is(err, ErrNotFound) && before > 0 {
+		return Row[T]{}, fmt.Errorf("%w: it was at version %d: %w", ErrSeal, before, err)
+	}
 	if err != nil {
 		return Row[T]{}, err
 	}
 	if r.Kind != t.kind || r.ID != id {
 		return Row[T]{}, fmt.Errorf("%w: %s %q: the ledger returned another record", ErrSeal, t.kind, id)
 	}
-	return t.open(r)
+	row, err := t.open(r)
+	if err == nil {
+		err = t.s.takes(t.kind, id, row.Version, before)
+	}
+	if err != nil {
+		return Row[T]{ID: id}, err
+	}
+	return row, nil
 }
 
 // openAt opens a record that a scan of [from, to) returned, which must be for one of its sealed keys: the index is not sealed.
-func (t Table[T]) openAt(r Record, from, to Key) (Row[T], error) {
+func (t Table[T]) openAt(ctx context.Context, r Record, from, to Key) (Row[T], error) {
 	within := func(k Key) bool { return from <= k && k < to }
 	if r.Kind != t.kind || !slices.ContainsFunc(slices.Concat(r.Keys, r.UniqueKeys, []Key{"id/" + Key(r.ID)}), within) {
 		return Row[T]{ID: r.ID}, fmt.Errorf("%w: %s %q: the ledger returned another record", ErrSeal, t.kind, r.ID)
 	}
-	return t.open(r)
+	row, err := t.open(r)
+	if err == nil && row.Version < t.s.seen.version(t.kind, r.ID) {
+		_, err = t.Load(ctx, r.ID) // it was changed while the scan went on, or set back
+	}
+	if err != nil {
+		return Row[T]{ID: r.ID}, err
+	}
+	return row, nil
 }
 
 // open returns what r holds, or with an error nothing but its ID.
@@ -74,10 +94,9 @@ func (t Table[T]) open(r Record) (Row[T], error) {
 func (t Table[T]) Scan(ctx context.Context, prefix Key) iter.Seq2[Row[T], error] {
 	return func(yield func(Row[T], error) bool) {
 		for r, err := range t.s.ledger.Scan(ctx, t.kind, prefix, PrefixEnd(prefix)) {
-			var row Row[T]
-			ended := err != nil
-			if !ended {
-				row, err = t.openAt(r, prefix, PrefixEnd(prefix))
+			row, ended := Row[T]{ID: r.ID}, err != nil && !errors.Is(err, ErrSeal)
+			if err == nil {
+				row, err = t.openAt(ctx, r, prefix, PrefixEnd(prefix))
 			}
 			if !yield(row, err) || ended {
 				return
@@ -86,13 +105,33 @@ func (t Table[T]) Scan(ctx context.Context, prefix Key) iter.Seq2[Row[T], error]
 	}
 }
 
-// Find returns the one record that has the unique key. The error wraps [ErrNotFound] if there is none.
+// Find returns the one record that has the unique key. The error wraps [ErrNotFound] if there is none, and [ErrSeal] if there are two or what
+// there is is not as it was sealed.
 func (t Table[T]) Find(ctx context.Context, unique Key) (Row[T], error) {
+	var found []Row[T]
+	var broken error
 	for r, err := range t.s.ledger.Scan(ctx, t.kind, unique, unique+"\x00") {
-		if err != nil {
+		var row Row[T]
+		if err == nil {
+			row, err = t.openAt(ctx, r, unique, unique+"\x00")
+		}
+		switch {
+		case err == nil && (len(found) == 0 || found[0].ID != row.ID):
+			found = append(found, row)
+		case err == nil:
+		case errors.Is(err, ErrSeal):
+			broken = err
+		default:
 			return Row[T]{}, err
 		}
-		return t.openAt(r, unique, unique+"\x00")
+	}
+	switch {
+	case len(found) == 1: // whatever else the index leads to
+		return found[0], nil
+	case len(found) > 1:
+		return Row[T]{}, fmt.Errorf("%w: %s %q and %q have one unique key", ErrSeal, t.kind, found[0].ID, found[1].ID)
+	case broken != nil:
+		return Row[T]{}, broken
 	}
 	return Row[T]{}, fmt.Errorf("%w: %s with that key", ErrNotFound, t.kind)
 }

@@ -76,6 +76,7 @@ type Issuer struct {
 	mu      sync.Mutex
 	revoked map[Serial]time.Time // to the NotAfter of each
 	live    map[Serial]record    // what this issuer knows to be out, for when the ledger does not answer
+	ending  map[Serial]record    // what was, until it is recorded that it is over
 }
 
 // NewIssuer returns an issuer that knows what was revoked so far. A credential whose record is not as it was sealed counts as revoked; that error,
@@ -97,7 +98,7 @@ func NewIssuer(ctx context.Context, cfg Config) (*Issuer, error) {
 	cfg.Minters = maps.Clone(cfg.Minters)
 	cfg.MaxLifetime = cmp.Or(cfg.MaxLifetime, time.Hour)
 	i := &Issuer{cfg: cfg, table: audit.NewTable(cfg.Store, Kind, keysOf), revoked: map[Serial]time.Time{},
-		live: map[Serial]record{}}
+		live: map[Serial]record{}, ending: map[Serial]record{}}
 	broken := i.load(ctx)
 	for _, err := range broken {
 		if !errors.Is(err, audit.ErrSeal) {

@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,17 +54,59 @@ func keysOf(r *record) (index, unique []audit.Key) {
 // does. If that cannot be told, it is. A serial that is not known is not revoked, and one is forgotten an hour after its NotAfter.
 func (i *Issuer) Revoked(ctx context.Context, serial Serial) bool {
 	err := i.cfg.Store.Fresh(ctx)
+	over, known := i.isOver(serial)
+	if err == nil && !known && i.cfg.Store.HasSeen(Kind, audit.ID(serial.String())) { // it has expired, or gone
+		err = i.Refresh(ctx, serial)
+		over, _ = i.isOver(serial)
+	}
+	return over || err != nil
+}
+
+func (i *Issuer) isOver(serial Serial) (over, known bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	_, ok := i.revoked[serial]
-	return ok || err != nil
+	_, over = i.revoked[serial]
+	_, live := i.live[serial]
+	return over, over || live
 }
 
 func (i *Issuer) mark(serial Serial, notAfter time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.ends(serial, notAfter)
+}
+
+// ends makes the credential count as revoked. Whoever calls it holds the lock.
+func (i *Issuer) ends(serial Serial, notAfter time.Time) {
 	i.revoked[serial] = notAfter
-	delete(i.live, serial)
+	if r, ok := i.live[serial]; ok {
+		i.ending[serial] = r
+		delete(i.live, serial)
+	}
+}
+
+// recorded forgets what the credential was: that it is over is on the record.
+func (i *Issuer) recorded(serial Serial) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.ending, serial)
+}
+
+// unseen yields the credentials that are out, or of which it is not recorded that they are over, as this issuer knows them: those that the ledger
+// should have shown, and has not, or not as they were sealed.
+func (i *Issuer) unseen(seen map[audit.ID]bool, which func(r *record) bool) []audit.Row[record] {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var rows []audit.Row[record]
+	for _, all := range []map[Serial]record{i.live, i.ending} {
+		for serial, r := range all {
+			if id := audit.ID(serial.String()); !seen[id] && which(&r) {
+				rows = append(rows, audit.Row[record]{ID: id, Value: r})
+			}
+		}
+	}
+	slices.SortFunc(rows, func(a, b audit.Row[record]) int { return cmp.Compare(a.ID, b.ID) })
+	return rows
 }
 
 // know remembers a credential that is out, or may be.
@@ -87,8 +130,7 @@ func (i *Issuer) cut(which func(r *record) bool) (cut []Serial) {
 	for serial, r := range i.live {
 		if which(&r) {
 			cut = append(cut, serial)
-			i.revoked[serial] = r.NotAfter
-			delete(i.live, serial)
+			i.ends(serial, r.NotAfter)
 		}
 	}
 	slices.Sort(cut)
@@ -99,10 +141,10 @@ func (i *Issuer) cut(which func(r *record) bool) (cut []Serial) {
 func (i *Issuer) Refresh(ctx context.Context, serial Serial) error {
 	row, err := i.table.Load(ctx, audit.ID(serial.String()))
 	switch {
-	case errors.Is(err, audit.ErrNotFound):
-		return nil
-	case errors.Is(err, audit.ErrSeal):
+	case errors.Is(err, audit.ErrSeal): // it has gone, perhaps
 		i.mark(serial, i.cfg.Store.Now().Add(i.cfg.MaxLifetime))
+		return nil
+	case errors.Is(err, audit.ErrNotFound):
 		return nil
 	case err == nil:
 		i.see(serial, row.Value)
@@ -110,9 +152,30 @@ func (i *Issuer) Refresh(ctx context.Context, serial Serial) error {
 	return err
 }
 
+// RefreshGrant makes every credential that rests on the grant count as revoked here, if the grant has ended on another node: that one may not
+// have come as far as its credentials.
+func (i *Issuer) RefreshGrant(ctx context.Context, grant string) error {
+	cause, err := i.ended(ctx, grant)
+	if over := errors.Is(err, audit.ErrSeal) || errors.Is(err, audit.ErrNotFound); !over && (err != nil || cause.IsZero()) {
+		return err
+	}
+	var errs []error
+	for row, err := range i.of(ctx, "grant/"+audit.Key(grant)) {
+		if serial, _ := ParseSerial(string(row.ID)); err == nil {
+			i.mark(serial, row.Value.NotAfter)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 func (i *Issuer) see(serial Serial, r record) {
+	if i.cfg.Store.Now().After(r.NotAfter.Add(revokedMemory)) {
+		return
+	}
 	if r.over() {
 		i.mark(serial, r.NotAfter)
+		i.recorded(serial)
 	} else {
 		i.know(serial, r)
 	}
@@ -124,7 +187,7 @@ func (i *Issuer) see(serial Serial, r record) {
 // answer, that error wraps [audit.ErrUnrecorded].
 func (i *Issuer) Revoke(ctx context.Context, c identity.Caller, serial Serial, cause audit.EventID) error {
 	row, err := i.table.Load(ctx, audit.ID(serial.String()))
-	if r, ok := i.known(serial); ok && audit.Unanswered(err) {
+	if r, ok := i.known(serial); ok && err != nil {
 		row, err = audit.Row[record]{ID: audit.ID(serial.String()), Value: r}, nil
 	}
 	if err != nil {
@@ -180,7 +243,7 @@ func (i *Issuer) end(ctx context.Context, serial Serial, notAfter time.Time, sta
 }
 
 func (i *Issuer) record(ctx context.Context, serial Serial, status string, actor audit.Actor, cause audit.EventID) error {
-	return audit.Retry(func() error {
+	err := audit.Retry(func() error {
 		row, err := i.table.Load(ctx, audit.ID(serial.String()))
 		if err != nil {
 			return err
@@ -195,6 +258,10 @@ func (i *Issuer) record(ctx context.Context, serial Serial, status string, actor
 		}
 		return i.commit(ctx, row, e, nil)
 	})
+	if err == nil {
+		i.recorded(serial)
+	}
+	return err
 }
 
 // Settle revokes, in the library's own name, every credential that rests on the grant, if that has ended before its time. It returns the
@@ -215,16 +282,25 @@ func (i *Issuer) Settle(ctx context.Context, grant string) (live []Serial, _ err
 		return nil, err
 	}
 	var errs []error
-	for row, err := range i.of(ctx, "grant/"+audit.Key(grant)) {
-		if audit.Unanswered(err) {
-			err = owe(err)
-		}
-		if err == nil && i.cfg.Store.Now().Before(row.Value.NotAfter) {
+	seen := map[audit.ID]bool{}
+	one := func(row audit.Row[record]) {
+		if seen[row.ID] = true; i.cfg.Store.Now().Before(row.Value.NotAfter) {
 			serial, _ := ParseSerial(string(row.ID))
 			live = append(live, serial)
-			err = i.end(ctx, serial, row.Value.NotAfter, statusRevoked, audit.Actor{}, cause)
+			errs = append(errs, i.end(ctx, serial, row.Value.NotAfter, statusRevoked, audit.Actor{}, cause))
+		}
+	}
+	for row, err := range i.of(ctx, "grant/"+audit.Key(grant)) {
+		if audit.Unanswered(err) {
+			return live, errors.Join(append(errs, owe(err))...)
+		}
+		if err == nil {
+			one(row)
 		}
 		errs = append(errs, err)
+	}
+	for _, row := range i.unseen(seen, func(r *record) bool { return r.Grant == grant }) {
+		one(row)
 	}
 	return live, errors.Join(errs...)
 }
@@ -274,17 +350,29 @@ func (i *Issuer) revokeAll(ctx context.Context, actor audit.Actor, id identity.I
 	one func(row audit.Row[record]) error) (done []Serial, _ error) {
 	now := i.cfg.Store.Now()
 	var errs []error
-	for row, err := range i.of(ctx, "chain/"+audit.Key(id.String())) {
+	seen := map[audit.ID]bool{}
+	revoke := func(row audit.Row[record]) {
+		if seen[row.ID] = true; row.Value.over() || !now.Before(row.Value.NotAfter) {
+			return
+		}
+		err := one(row)
 		if err == nil {
-			if row.Value.over() || !now.Before(row.Value.NotAfter) {
-				continue
-			}
-			if err = one(row); err == nil {
-				serial, _ := ParseSerial(string(row.ID))
-				done = append(done, serial)
-			}
+			serial, _ := ParseSerial(string(row.ID))
+			done = append(done, serial)
 		}
 		errs = append(errs, err)
+	}
+	for row, err := range i.of(ctx, "chain/"+audit.Key(id.String())) {
+		if audit.Unanswered(err) {
+			return done, errors.Join(append(errs, err)...)
+		}
+		if err == nil {
+			revoke(row)
+		}
+		errs = append(errs, err)
+	}
+	for _, row := range i.unseen(seen, func(r *record) bool { return slices.Contains(r.Chain, id) }) {
+		revoke(row)
 	}
 	return done, errors.Join(errs...)
 }
@@ -334,8 +422,8 @@ func (i *Issuer) load(ctx context.Context) (errs []error) {
 		for row, err := range i.table.Scan(ctx, "status/"+status) {
 			serial, _ := ParseSerial(string(row.ID))
 			switch {
-			case errors.Is(err, audit.ErrSeal) && serial != 0: // what it was cannot be told
-				i.mark(serial, now.Add(i.cfg.MaxLifetime))
+			case errors.Is(err, audit.ErrSeal) && serial != 0: // the record, or no more than its index
+				err = errors.Join(err, i.Refresh(ctx, serial))
 			case err == nil && (row.Value.over() || now.Before(row.Value.NotAfter)):
 				i.see(serial, row.Value)
 			}
@@ -351,9 +439,11 @@ func (i *Issuer) load(ctx context.Context) (errs []error) {
 			delete(i.revoked, serial)
 		}
 	}
-	for serial, r := range i.live {
-		if !now.Before(r.NotAfter) {
-			delete(i.live, serial)
+	for _, all := range []map[Serial]record{i.live, i.ending} {
+		for serial, r := range all {
+			if !now.Before(r.NotAfter) {
+				delete(all, serial)
+			}
 		}
 	}
 	return errs

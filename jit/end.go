@@ -38,15 +38,12 @@ func (e *Engine) Revoke(ctx context.Context, c identity.Caller, id audit.ID, cau
 	defer cancel()
 	row, err := e.grants.Load(patient, id)
 	subject := row.Value.Subject
-	if audit.Unanswered(err) {
+	if err != nil { // it is over on this node all the same, if it knows it
 		g, ok := e.view.find(id)
 		if !ok {
 			return err
 		}
-		subject, err = g.Subject, nil
-	}
-	if err != nil {
-		return err
+		subject = g.Subject
 	}
 	if err := e.gate.MayTakeAway(patient, c, subject, e.auth, "grant:revoke"); err != nil {
 		return err
@@ -57,7 +54,7 @@ func (e *Engine) Revoke(ctx context.Context, c identity.Caller, id audit.ID, cau
 func revoked(Status) (Status, string) { return Revoked, "jit.revoked" }
 
 // RevokeSubject revokes every open grant and request of the subject, on the same conditions, and returns them. It goes on past
-// errors and returns them all. If the ledger does not answer, those that this node knows are over on it.
+// errors and returns them all. Those that this node knows are over on it whether the ledger shows them or not.
 func (e *Engine) RevokeSubject(ctx context.Context, c identity.Caller, subject identity.ID, cause audit.EventID) ([]audit.ID, error) {
 	if err := e.gate.MayTakeAway(ctx, c, subject, e.auth, "grant:revoke"); err != nil {
 		return nil, err
@@ -68,13 +65,10 @@ func (e *Engine) RevokeSubject(ctx context.Context, c identity.Caller, subject i
 func (e *Engine) closeAll(ctx context.Context, actor audit.Actor, subject identity.ID, cause audit.EventID) ([]audit.ID, error) {
 	var done []audit.ID
 	var errs []error
+	seen := map[audit.ID]bool{}
 	for row, err := range e.grants.Scan(ctx, audit.Key("open/"+subject.String())) {
+		seen[row.ID] = err == nil
 		if audit.Unanswered(err) {
-			for _, k := range e.view.of(subject) {
-				if !k.grant.due().IsZero() {
-					errs = append(errs, e.close(ctx, actor, k.grant.ID, cause, revoked))
-				}
-			}
 			unheard := err
 			err = e.store.Take(ctx, "grants of "+subject.String(), func(context.Context) error { return unheard }, func(ctx context.Context) error {
 				_, err := e.closeAll(ctx, actor, subject, cause)
@@ -87,6 +81,15 @@ func (e *Engine) closeAll(ctx context.Context, actor audit.Actor, subject identi
 			}
 		}
 		errs = append(errs, err)
+	}
+	for _, k := range e.view.of(subject) { // what the ledger does not show, or not as it was sealed
+		if id := k.grant.ID; !seen[id] && !k.grant.due().IsZero() {
+			err := e.close(ctx, actor, id, cause, revoked)
+			if err == nil {
+				done = append(done, id)
+			}
+			errs = append(errs, err)
+		}
 	}
 	return done, errors.Join(errs...)
 }
@@ -141,7 +144,7 @@ func (e *Engine) record(ctx context.Context, actor audit.Actor, id audit.ID, cau
 		g.Head, g.Status = ev.ID, status
 		return e.write(ctx, row, audit.Tx{Narrows: narrows}, ev, new(Grant))
 	})
-	if err == nil || errors.Is(err, audit.ErrNotFound) {
+	if err == nil {
 		e.view.readmit(id) // what the view shows is closed now
 	}
 	return ended, err

@@ -113,7 +113,7 @@ var eventNames = map[Event]string{
 // Apply lets the event happen to the identity. It returns the audit event, as the cause of whatever follows, and the effects that are now due.
 // Where an event with effects has happened already, they are returned again, so that what was interrupted can go on.
 //
-// Where the ledger does not answer to what takes standing away, the gate refuses the identity on this node at once, the effects are returned, and the
+// Where the ledger does not answer to what takes standing away, or the record is not as it was sealed, the gate refuses the identity on this node at once, the effects are returned, and the
 // error wraps [audit.ErrUnrecorded].
 func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, ev Event) (head audit.EventID, due []Effect, err error) {
 	effects := effectsOf(ev)
@@ -125,8 +125,9 @@ func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, 
 		return head, due, err
 	}
 	type result struct {
-		head audit.EventID
-		due  []Effect
+		head   audit.EventID
+		due    []Effect
+		cannot error // a TransitionError, which is an answer: nothing is owed
 	}
 	heard := make(chan result, 1)
 	take := func(decided bool) func(ctx context.Context) error {
@@ -136,10 +137,13 @@ func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, 
 				r.head, r.due, err = m.apply(ctx, c, id, ev, decided)
 				return err
 			})
-			if !decided && audit.Unanswered(err) && !errors.As(err, new(*TransitionError)) {
+			if errors.As(err, new(*TransitionError)) {
+				r.cannot, err = err, nil
+			}
+			if !decided && audit.Unread(err) {
 				err = cmp.Or(m.mayKnown(ctx, c, id, ev), err) // whoever may not take away leaves nothing behind
 			}
-			if decided && (errors.As(err, new(*TransitionError)) || errors.Is(err, identity.ErrNotFound)) {
+			if decided && errors.Is(err, identity.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
 				err = nil // somebody else has been there
 			}
 			if err == nil {
@@ -155,7 +159,7 @@ func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, 
 	err = m.store.Take(ctx, fmt.Sprintf("identity %s: %s", id, ev), take(false), take(true))
 	if err == nil {
 		r := <-heard
-		return r.head, r.due, nil
+		return r.head, r.due, r.cannot
 	}
 	if !errors.Is(err, audit.ErrUnrecorded) {
 		return audit.EventID{}, nil, err
@@ -167,7 +171,7 @@ func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, 
 	select {
 	case r := <-heard: // after all
 		m.gate.Readmit(id)
-		return r.head, r.due, nil
+		return r.head, r.due, r.cannot
 	default:
 		return audit.EventID{}, effects, err
 	}

@@ -1,80 +1,143 @@
-// Package audittest tests implementations of the interfaces of package audit: [TestLedger] a host's ledger, [TestLog] a log. Each sentence of the
-// interfaces' comments is a case.
+// Package audittest tests implementations of the interfaces of package audit: [TestLedger] a ledger, [TestDurableLedger] one that is to survive a
+// crash, [BenchmarkLedger] how fast it is, and [TestLog] a log. Each sentence of the interfaces' comments is a case. [Changes], [Histories] and
+// [Events] generate what hosts may need for tests of their own.
 package audittest
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"iter"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/bailiwick-go/bailiwick/audit"
 )
 
-// TestLedger tests that a ledger is as [audit.Ledger] says. The function open returns a new ledger at each call.
+// TestLedger tests that a ledger is as [audit.Ledger] says, and as [audit.Timekeeper] does if it is one. The function open returns a new ledger at
+// each call. What a crash leaves is for [TestDurableLedger].
 func TestLedger(t *testing.T, open func(t *testing.T) audit.Ledger) {
-	for _, c := range ledgerCases {
-		t.Run(c.sentence, func(t *testing.T) {
-			if err := c.test(t.Context(), open(t)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	testCases(t, open)
 	t.Run("random changes", rapid.MakeCheck(func(rt *rapid.T) {
-		l, m := open(t), &model{}
-		for i := range rapid.IntRange(1, 20).Draw(rt, "changes") {
-			bound := rapid.SampledFrom(bounds)
-			if err := m.apply(t.Context(), l, m.draw(rt, i), bound.Draw(rt, "from"), bound.Draw(rt, "to"), bounds[0]); err != nil {
-				rt.Fatal(err)
-			}
+		stay := func(_ int, l audit.Ledger) audit.Ledger { return l }
+		if err := play(t.Context(), open(t), Histories(20).Draw(rt, "history"), stay); err != nil {
+			rt.Fatal(err)
 		}
 	}))
 }
 
+func testCases(t *testing.T, open func(t *testing.T) audit.Ledger) {
+	for _, c := range ledgerCases {
+		t.Run(c.name, func(t *testing.T) {
+			l := open(t)
+			check(t, c.sentence, func(ctx context.Context) error { return c.test(ctx, l) })
+		})
+	}
+}
+
+// play commits the changes in their order and compares after each. The function at is called before each.
+func play(ctx context.Context, l audit.Ledger, changes []audit.Change, at func(i int, l audit.Ledger) audit.Ledger) error {
+	m := newModel()
+	for i, c := range changes {
+		l = at(i, l)
+		if err := m.apply(ctx, l, c); err != nil {
+			return err
+		}
+	}
+	return m.compare(ctx, at(len(changes), l), "id/x", "k", "k\x00", "l")
+}
+
+// patience is for what would otherwise wait forever.
+var patience = time.Minute
+
 type ledgerCase struct {
-	sentence string
-	test     func(ctx context.Context, l audit.Ledger) error
+	name, sentence string
+	test           func(ctx context.Context, l audit.Ledger) error
+}
+
+// check fails the test with what the contract says.
+func check(t *testing.T, sentence string, test func(ctx context.Context) error) {
+	t.Helper()
+	if err := patiently(t.Context(), test); err != nil {
+		t.Errorf("%v\nThe contract: %s", err, sentence)
+	}
+}
+
+// patiently gives up on a test that hangs, even if the ledger does not heed its context.
+func patiently(ctx context.Context, test func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	return within(3*patience, func() error { return test(ctx) })
+}
+
+// within calls f and does not wait for it longer than d.
+func within(d time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(d):
+		return fmt.Errorf("nothing has come back for %v", d)
+	}
 }
 
 var ledgerCases = []ledgerCase{
-	{"If there is none, the error wraps ErrNotFound.", script("")},
-	{"Each record's Version must be one more than the stored one (1 if there is none).", script("! +ax,0", "! +ax,2", "+ax,1", "! +ax,1",
-		"! +ax,3", "+ax,2 +ay,1", "! +ax,0")},
-	{"Each Read must still be at its version. Version 0 says that there was none.", script("?ax,0 +ay,1", "+ax,1 ?ax,0",
-		"! ?ax,0 +ay,2", "?ax,1 ?ay,1", "+ax,2", "! ?ax,1 e1", "! +ax,3 ?ax,3", "-ax,3", "! ?ax,0", "?ax,3")},
-	{"Each unique key must be free or the same record's.", script("+ax,1,!u,!v,k", "+ax,2,!u,!v", "! +ay,1,!u", "! +ax,3 +ay,1,!v,!v",
-		"+ax,3,!u +ay,1,!v,k", "+ax,4,!v +ay,2,!u", "! +az,1,!u +ay,3,!u", "! +az,1,!u ?ay,2")},
-	{"Keys that the last version had and this one has not are freed.", script("+ax,1,!u,k", "+ax,2,!v,l", "+ay,1,!u,k", "+ax,3", "+az,1,!v")},
-	{"Empty Bytes are a tombstone: all keys are freed, the version stays.", script("+ax,1,k,!u", "-ax,2,k,!u", "! +ax,1", "! +ax,2",
-		"+ay,1,!u", "! +ax,3,!u", "-ay,2 +ax,3,!u", "-az,1,!u +ax,4,!u", "-ax,5,!u +ay,3,!u")},
-	{"If c.ID is already stored, nothing is written and the result is nil.", script("#1 +ax,1 e1", "#1 +ax,1 e1", "#1 +ax,2 e2 m1,7",
-		"#2 ! +ax,3", "#2 +ax,2", "#2 +ax,9")},
-	{"All or nothing.", script("+ax,1,!u e1", "! +ay,1,!v +ax,3", "! +ay,1,!v e2 e1", "! +ay,1,!v e2 m3,0", "! +ax,2 +ay,1,!u +az,1,!u",
-		"! +ay,1,!v e2 ?ax,0", "+ay,1,!v e2")},
-	{"Nothing is in one change twice: no record, event or unique key, and no event with two indexes.", script("! +ax,1 +ax,1",
-		"! +ax,1 +ax,2", "! e1 e1", "! +ax,1,!u +ay,1,!u", "! e1 m1,4 m1,5", "e1 m1,4 m1,4", "-ax,1 -ay,1")},
-	{"A mark gives a stored event its index: an event that is unknown or has another index is ErrConflict.", script("! m1,0", "e1 e2",
-		"m1,0", "m1,0", "! m1,1", "! m2,1 m3,2", "m3,1 e3", "! m3,0", "m2,9 +ax,1")},
-	{"An event that is already stored is ErrConflict.", script("e1", "! e1", "m1,0", "! e1 +ax,1")},
-	{"At most n committed events without a mark, in the order of their commits and within one change in the order given.",
+	{"load", "Load returns the record of the given kind and ID as it was last committed", script("+ax,1,k,!u,k", "+bx,1,k,!k,!u", "+ax,2,l,k,l")},
+	{"not found", "if there is none, or only a tombstone, the error wraps ErrNotFound", script("#1", "+ax,1", "-ax,2", "-ay,1", "+bx,1")},
+	{"copies", "keeps copies of what it is given and returns copies", script("+ax,1,k,!u e1", "+ay,1,k,!v e2", "+ax,2,l")},
+	{"both or neither", "A Ledger stores records and the events that describe their changes, both or neither", script("+ax,1 e1", "! +ax,1 e2", "! +ax,2 e1", "+ax,2 e2",
+		"! ?ax,1 e3", "-ax,3 e3", "! -ax,3 e4", "e4 ?ax,3 +bx,1")},
+	{"all or nothing", "Commit applies c, all or nothing", script("+ax,1,!u e1", "! +ay,1,!v +ax,3", "! +ay,1,!v e2 e1",
+		"! +ay,1,!v e2 m3,0", "! +ax,2 +ay,1,!u +az,1,!u", "! +ay,1,!v e2 ?ax,0", "+ay,1,!v e2", "! m1,0 m2,1 +ax,3", "m1,0 m2,1")},
+	{"same change again", "If c.ID is already stored, nothing is written and the result is nil", script("#1 +ax,1 e1", "#1 +ax,1 e1",
+		"#1 +ax,2 e2 m1,7", "#2 ! +ax,3", "#2 +ax,2 e2", "#2 +ax,9", "#3", "#3 e3", "#4 m1,7", "#4 m1,7", "#5 ?ax,2", "+ax,3", "#5 ?ax,2", "#2 +ax,2 e2")},
+	{"versions", "each record's Version must be one more than the stored one (1 if there is none)", script("! +ax,0", "! +ax,2",
+		"+ax,1", "! +ax,1", "! +ax,3", "+ax,2 +ay,1", "! +ax,0", "! +ax,9223372036854775807", "! +ax,1 +ay,2")},
+	{"reads", "each Read must still be at its version", script("?ax,0 +ay,1", "+ax,1 ?ax,0", "! ?ax,0 +ay,2", "?ax,1 ?ay,1", "?ax,1 ?ax,1",
+		"! ?ax,1 ?ax,2", "+ax,2", "! ?ax,1 e1", "! +ax,3 ?ax,3", "-ax,3 ?ax,2", "! ?ax,0", "! ?ax,2", "?ax,3", "! ?ax,18446744073709551615",
+		"! ?az,9223372036854775808", "?az,0 ?bx,0")},
+	{"unique keys", "each unique key must be free or the same record's", script("+ax,1,!u,!v,k", "+ax,2,!u,!v", "! +ay,1,!u", "! +ax,3 +ay,1,!v,!v",
+		"+ax,3,!u +ay,1,!v,k", "+ax,4,!v +ay,2,!u", "! +az,1,!u +ay,3,!u", "! +az,1,!u ?ay,2", "+ay,3,!u,u,v", "+bx,1,!u", "+az,1,!id/x,!id/z,u")},
+	{"conflict", "else nothing is written and the error wraps ErrConflict", testNoConflict},
+	{"race", "of two changes that race only one can pass", testRaces},
+	{"race for what is read", "each Read must still be at its version", testReadRaces},
+	{"race for unique keys", "each unique key must be free or the same record's", testKeyRaces},
+	{"concurrent", "It is safe for concurrent use", testConcurrentChanges},
+	{"freed", "Keys that the record's last version had and this one has not are freed", script("+ax,1,!u,k", "+ax,2,!v,l", "+ay,1,!u,k",
+		"+ax,3", "+az,1,!v", "! +ax,4,!v", "-az,2 +ax,4,!v")},
+	{"tombstone", "Empty Bytes are a tombstone: all keys are freed, the version stays", script("+ax,1,k,!u", "-ax,2,k,!u", "! +ax,1", "! +ax,2",
+		"+ay,1,!u", "! +ax,3,!u", "-ay,2 +ax,3,!u", "-az,1,!u +ax,4,!u", "-ax,5,!u +ay,3,!u", "-bx,1", "-bx,2", "+bx,3,!u")},
+	{"events", "Events are stored with their bytes", script("e1 e2", "e3 +ax,1", "! e4 +ax,1", "m1,0", "e4 +ax,2")},
+	{"marks", "A mark gives a stored event its index: an event that is unknown or has another index is ErrConflict", script("! m1,0", "e1 e2", "m1,0",
+		"m1,0", "! m1,1", "! m2,1 m3,2", "m3,1 e3", "! m3,0", "m2,9223372036854775807 +ax,1", "! m2,2")},
+	{"an index twice", "and so are an index that another event has", script("e1 e2", "m1,5", "! m2,5", "m2,6 e3", "! m3,6", "! e4 m4,5", "e4 m4,0", "! m3,0", "m3,7")},
+	{"an event twice", "and an event that is already stored", script("e1", "! e1", "m1,0", "! e1 +ax,1", "! e1 m1,0", "+ax,1")},
+	{"nothing twice", "no record, event or unique key, no event with two indexes and no index for two events", script("! +ax,1 +ax,1",
+		"! +ax,1 +ax,2", "! +ax,1 -ax,2", "! -ax,1 -ax,1", "! e1 e1", "! +ax,1,!u +ay,1,!u", "! +ax,1,!u,!u", "! e1 m1,4 m1,5", "! e1 e2 m1,4 m2,4",
+		"e1 m1,4 m1,4", "-ax,1 -ay,1", "e2 e3", "! m2,4 m3,5", "! m2,5 m3,5", "m2,5 m3,6", "-az,1,!u -bx,1,!u,!u")},
+	{"kinds", "the record of the given kind and ID", script("+ax,1,!u,k +bx,1,!u,k", "! +bx,1", "+by,1", "! +by,2,!u", "-bx,2 ?ax,1", "! ?bx,1", "+ax,2,!u", "+by,2,!u")},
+	{"bytes", "Kinds, IDs, keys and Bytes are any bytes, NUL among them, and need not be UTF-8", testBytes},
+	{"refused", "What [Change.Check] refuses is an error that does not wrap ErrConflict, and nothing is written", testRefused},
+	{"limits", "What [Change.Check] refuses is an error", testLimits},
+	{"unknown outcome", "Any other error means that the outcome is unknown: commit the same Change again", testUnknown},
+	{"done context", "A context that is done ends the waiting", testDoneContext},
+	{"done context of others", "and no other change", testDoneOthers},
+	{"scan", "with an index key, a unique key or their ID (as \"id/\" + ID) in [from, to), in bytewise order of the key, once for each key that matches", script(
+		"+ax,1,k,l\x00,!k,!a,id/z +ay,1,k,k\x00,k\xff,k\xff\xff,é,K", "+az,1,k0,m,!m,!l,\x00,\xff\xfe,k,k", "-ay,2,k", "+bid/x,1,id/id/x,!id/x")},
+	{"scan body", "The loop body may call any method", testScanBody},
+	{"scan meanwhile", "changes that are committed meanwhile may or may not be seen", testScanMeanwhile},
+	{"scan of much", "once for each key that matches. The loop body may call any method", testScanMuch},
+	{"scan error", "An error ends the sequence", testScanError},
+	{"pending", "at most n committed events without a mark, in the order of their commits and within one change in the order given",
 		script("e5 e4 e9", "e1", "e8 e7 +ax,1", "m4,0", "e2 m5,1", "m7,2", "m1,3 m2,4", "e6")},
-	{"With a key in [from, to), in bytewise order of the key, once for each key that matches.", script(
-		"+ax,1,k,l\x00,!k,!a,id/z +ay,1,k,k\x00,k\xff,k\xff\xff,é,K", "+az,1,k0,m,!m,!l,\x00,\xff\xfe")},
-	{"An ID names a record within its kind.", script("+ax,1,!u,k +bx,1,!u,k", "! +bx,1", "+by,1", "! +by,2,!u", "-bx,2 ?ax,1", "! ?bx,1",
-		"+ax,2,!u", "+by,2,!u")},
-	{"It keeps copies of what it is given and returns copies.", script("+ax,1,k,!u e1", "+ay,1,k,!v e2", "+ax,2,l")},
-	{"The loop body may call any method.", testScanBody},
-	{"Of two changes that race only one can pass.", testRace},
-	{"Any other error means that the outcome is unknown: commit the same Change again.", testDoneContext},
+	{"pending meanwhile", "unless one is based on the other", testPendingMeanwhile},
+	{"pending error", "Pending yields at most n committed events without a mark", testPendingError},
+	{"time", "what its clock showed when it was last read, and the time that has passed since on this machine's monotonic clock", testTime},
+	{"time read", "False means that it has not been read yet", testTimeRead},
+	{"time waits", "It waits for nothing", testTimeWaits},
 }
 
 // read makes a change of words: #ID, +record,version,keys... (- for a tombstone), ?read,version, eEvent, mEvent,index, and ! if it
@@ -84,8 +147,7 @@ func read(words string) (c audit.Change, conflicts bool) {
 	for w := range strings.FieldsSeq(words) {
 		f := strings.Split(w[1:]+",", ",")
 		n, _ := strconv.ParseUint(f[1], 10, 64)
-		e := audit.SealedEvent{Bytes: []byte(w + "\x00\xff")}
-		e.ID, _ = audit.ParseEventID(fmt.Sprintf("00000000-0000-7000-8000-%012s", f[0]))
+		e := audit.SealedEvent{ID: eventID(f[0]), Bytes: []byte(w + "\x00\xff")}
 		switch w[0] {
 		case '!':
 			conflicts = true
@@ -115,211 +177,27 @@ func read(words string) (c audit.Change, conflicts bool) {
 	return c, conflicts
 }
 
-var bounds = []audit.Key{audit.PrefixEnd(""), "", "\x00", "id/", "id/x", "id/y\x00", "k", "k\x00", "k\xff", "l", "é", "\xff"}
+// eventID returns the event ID that ends with n, of at most 12 digits.
+func eventID(n string) audit.EventID {
+	id, _ := audit.ParseEventID(fmt.Sprintf("00000000-0000-7000-8000-%012s", n))
+	return id
+}
 
+var bounds = []audit.Key{"", "\x00", "id/", "id/x", "id/y\x00", "k", "k\x00", "k\xff", "l", "é", "\xff", audit.PrefixEnd("")}
+
+// script returns a test that commits the changes in their order.
 func script(changes ...string) func(context.Context, audit.Ledger) error {
-	return func(ctx context.Context, l audit.Ledger) (err error) {
-		m := &model{}
-		for i := 0; i < len(changes) && err == nil; i++ {
-			err = m.apply(ctx, l, changes[i], bounds...)
-		}
-		return err
-	}
-}
-
-// A model is a ledger as plain as can be.
-type model struct {
-	changes []string
-	records map[string]audit.Record // by kind and ID; tombstones too
-	events  []audit.SealedEvent
-	marks   map[audit.EventID]uint64
-}
-
-// next returns the model after c, or nil if it conflicts.
-func (m *model) next(c audit.Change) *model {
-	if slices.Contains(m.changes, c.ID) {
-		return m
-	}
-	n := &model{append(slices.Clone(m.changes), c.ID), map[string]audit.Record{}, slices.Concat(m.events, c.Events), map[audit.EventID]uint64{}}
-	maps.Copy(n.records, m.records)
-	maps.Copy(n.marks, m.marks)
-	bad, seen := false, map[any]bool{}
-	once := func(x any) { bad, seen[x] = bad || seen[x], true }
-	for _, r := range c.Records {
-		if len(r.Bytes) == 0 {
-			r.Keys, r.UniqueKeys = nil, nil
-		}
-		n.records[string(r.Kind)+string(r.ID)] = r
-		once([2]string{string(r.Kind), "id/" + string(r.ID)})
-		c.Reads = append(c.Reads, audit.Read{Kind: r.Kind, ID: r.ID, Version: r.Version - 1})
-	}
-	for _, r := range c.Reads {
-		bad = bad || r.Version != m.records[string(r.Kind)+string(r.ID)].Version
-	}
-	for _, r := range n.records {
-		for _, k := range r.UniqueKeys {
-			once([2]string{string(r.Kind), "unique " + string(k)})
-		}
-	}
-	for _, e := range n.events {
-		once(e.ID)
-	}
-	for _, k := range c.Marks {
-		index, marked := n.marks[k.Event]
-		bad, n.marks[k.Event] = bad || !seen[k.Event] || marked && index != k.Index, k.Index
-	}
-	if bad {
-		return nil
-	}
-	return n
-}
-
-// draw returns a change that may conflict.
-func (m *model) draw(t *rapid.T, i int) string {
-	words := fmt.Sprint("#", i-rapid.SampledFrom([]int{0, 0, 0, 0, 0, 1}).Draw(t, "again"))
-	for range rapid.IntRange(0, 3).Draw(t, "parts") {
-		id, event, keys := rapid.SampledFrom([]string{"ax", "ay", "az", "bx"}).Draw(t, "id"), rapid.IntRange(0, 30).Draw(t, "event"), ""
-		for _, k := range rapid.SliceOfNDistinct(rapid.SampledFrom(bounds[2:]), 0, 3, rapid.ID).Draw(t, "keys") {
-			keys += rapid.SampledFrom([]string{",", ",", ",!"}).Draw(t, "sort") + string(k)
-		}
-		words += " " + fmt.Sprintf(rapid.SampledFrom([]string{"+%[1]s,%[3]d%[4]s", "+%[1]s,%[3]d%[4]s", "+%[1]s,%[2]d", "-%[1]s,%[3]d%[4]s",
-			"?%[1]s,%[2]d", "?%[1]s,%[2]d", "e%[5]d", "e%[5]d", "m%[5]d,%[5]d"}).Draw(t, "part"),
-			id, m.records[id].Version, m.records[id].Version+1, keys, event)
-	}
-	return words
-}
-
-// apply commits a change to both, and compares them after spoiling what it gave.
-func (m *model) apply(ctx context.Context, l audit.Ledger, words string, keys ...audit.Key) error {
-	mine, conflicts := read(words)
-	c, _ := read(words)
-	next, err := m.next(mine), l.Commit(ctx, c)
-	if conflicts && next != nil {
-		panic("the model differs at " + words)
-	} else if (err == nil) != (next != nil) || err != nil && !errors.Is(err, audit.ErrConflict) {
-		return fmt.Errorf("change %q: the result is %v; must it pass: %v", words, err, next != nil)
-	}
-	*m = *cmp.Or(next, m)
-	for _, r := range c.Records {
-		use(r)
-	}
-	for _, e := range c.Events {
-		clear(e.Bytes)
-	}
-	if err := m.compare(ctx, l, keys...); err != nil {
-		return fmt.Errorf("after change %q: %w", words, err)
-	}
-	return nil
-}
-
-// use returns all of r as text, with its keys in order, and spoils it.
-func use(r audit.Record) string {
-	slices.Sort(r.Keys)
-	slices.Sort(r.UniqueKeys)
-	defer func() { clear(r.Bytes); clear(r.Keys); clear(r.UniqueKeys) }()
-	return fmt.Sprintf("%s %q %d %q %q %q", r.Kind, r.ID, r.Version, r.Bytes, r.Keys, r.UniqueKeys)
-}
-
-func list[T any](seq iter.Seq2[T, error], text func(T) string) (all []string) {
-	for v, err := range seq {
-		if all = append(all, text(v)); err != nil {
-			all = append(all, err.Error())
-		}
-	}
-	return all
-}
-
-// compare compares what l shows with what the model holds, scanning between every two of the keys.
-func (m *model) compare(ctx context.Context, l audit.Ledger, keys ...audit.Key) error {
-	text := func(r audit.Record) string {
-		r.Bytes, r.Keys, r.UniqueKeys = slices.Clone(r.Bytes), slices.Clone(r.Keys), slices.Clone(r.UniqueKeys)
-		return use(r)
-	}
-	for _, at := range []string{"ax", "ay", "az", "bx", "by", "anone"} {
-		want := m.records[at]
-		r, err := l.Load(ctx, audit.Kind(at[:1]), audit.ID(at[1:]))
-		if live := len(want.Bytes) > 0; live && (err != nil || text(want) != use(r)) || !live && !errors.Is(err, audit.ErrNotFound) {
-			return fmt.Errorf("loaded %s: %+v, not %+v: %v", at, r, want, err)
-		}
-	}
-	for i := range 2 * len(keys) * len(keys) {
-		kind, from, to, want := audit.Kind("ab"[i%2:i%2+1]), keys[i/2%len(keys)], keys[i/2/len(keys)], []string{}
-		for _, r := range m.records {
-			hits := slices.Sorted(slices.Values(slices.Concat(r.Keys, r.UniqueKeys, []audit.Key{"id/" + audit.Key(r.ID)})))
-			for _, k := range slices.Compact(hits) {
-				if r.Kind == kind && len(r.Bytes) > 0 && from <= k && k < to {
-					want = append(want, fmt.Sprintf("%x %s", string(k), text(r)))
-				}
+	return func(ctx context.Context, l audit.Ledger) error {
+		m := newModel()
+		for _, words := range changes {
+			c, conflicts := read(words)
+			if next := m.next(c); conflicts != (next == nil) {
+				panic("the model differs at " + words)
+			}
+			if err := m.apply(ctx, l, c); err != nil {
+				return err
 			}
 		}
-		slices.Sort(want)
-		got := list(l.Scan(ctx, kind, from, to), use)
-		for i := range min(len(got), len(want)) { // those with the same key may come in any order
-			got[i] = want[i][:strings.IndexByte(want[i], ' ')+1] + got[i]
-		}
-		if slices.Sort(got); !slices.Equal(got, want) {
-			return fmt.Errorf("a scan of %s in [%q, %q) is %q, not %q", kind, from, to, got, want)
-		}
+		return m.compare(ctx, l, bounds...)
 	}
-	pending := slices.DeleteFunc(slices.Clone(m.events), func(e audit.SealedEvent) bool { _, marked := m.marks[e.ID]; return marked })
-	for n := range len(pending) + 2 {
-		got := list(l.Pending(ctx, n), func(e audit.SealedEvent) string { defer clear(e.Bytes); return e.ID.String() + string(e.Bytes) })
-		if !slices.EqualFunc(got, pending[:min(n, len(pending))], func(s string, e audit.SealedEvent) bool { return s == e.ID.String()+string(e.Bytes) }) {
-			return fmt.Errorf("%d pending events are %q, not of %q", n, got, pending)
-		}
-	}
-	return nil
-}
-
-func testScanBody(ctx context.Context, l audit.Ledger) error {
-	m, n := &model{}, 0
-	err := m.apply(ctx, l, "+ax,1,k +ay,1,k e1 e2")
-	for _, e1 := range l.Scan(ctx, "a", "k", "l") {
-		for _, e2 := range l.Pending(ctx, 2) {
-			n++
-			err = cmp.Or(err, e1, e2, m.apply(ctx, l, fmt.Sprintf("+az,%d,!u e%d ?ax,1", n, n+9), bounds[:2]...))
-			break
-		}
-	}
-	if err == nil && n != 2 {
-		err = fmt.Errorf("the body ran %d times", n)
-	}
-	return err
-}
-
-func testRace(ctx context.Context, l audit.Ledger) error {
-	m := &model{}
-	for version := range 10 {
-		var wg sync.WaitGroup
-		errs, changes := make([]error, 8), make([]audit.Change, 8)
-		for i := range errs {
-			changes[i], _ = read(fmt.Sprintf("+ax,%d,%d e%d", version+1, i, 10*version+i))
-			wg.Go(func() { errs[i] = l.Commit(ctx, changes[i]) })
-		}
-		wg.Wait()
-		won := slices.Index(errs, nil)
-		for i, err := range errs {
-			if won < 0 || i != won && !errors.Is(err, audit.ErrConflict) {
-				return fmt.Errorf("the results of a race are %v", errs)
-			}
-		}
-		m = m.next(changes[won])
-		if err := m.compare(ctx, l, bounds[:2]...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func testDoneContext(ctx context.Context, l audit.Ledger) error {
-	const words = "+ax,1,!u +ay,1,k e1 e2"
-	c, _ := read(words)
-	before, after := &model{}, (&model{}).next(c)
-	done, cancel := context.WithCancel(ctx)
-	cancel()
-	err := l.Commit(done, c)
-	if after.compare(ctx, l, bounds[:2]...) != nil && (err == nil || before.compare(ctx, l, bounds[:2]...) != nil) {
-		return fmt.Errorf("with the result %v it is half done", err)
-	}
-	return after.apply(ctx, l, words, bounds[:2]...)
 }

@@ -1,5 +1,6 @@
 // Package credentialstest tests what hosts write for package credentials. [TestMinter] is the contract of a [credentials.Minter], as
-// cases; a [System] is an issuer in memory with all that it needs, to test what uses one.
+// cases; a [System] is an issuer in memory with all that it needs, to test what uses one. [TestLaws] tests that an issuer keeps its laws on a ledger
+// that keeps its contract, for whoever brings one, and [TestFaults] on one that conflicts, hangs, reorders, or does not say what it did.
 package credentialstest
 
 import (
@@ -44,7 +45,11 @@ type System struct {
 
 // NewSystem returns a system with the minters. It panics if they are not accepted.
 func NewSystem(minters map[string]credentials.Minter, authority identity.Authority) *System {
-	s := &System{Now: Start, Ledger: &Ledger{Ledger: audit.NewMemory()}, directory: directory{}}
+	return newSystem(audit.NewMemory(), minters, authority)
+}
+
+func newSystem(l audit.Ledger, minters map[string]credentials.Minter, authority identity.Authority) *System {
+	s := &System{Now: Start, Ledger: &Ledger{Ledger: l}, directory: directory{}}
 	s.Bounds = credentials.Bounds{Subject: Human, NotAfter: Start.Add(time.Hour)}
 	for name, id := range map[string]identity.ID{"human": Human, "agent": Agent, "other": Other} {
 		v := identity.Identity{ID: id, Kind: identity.KindHuman, Handle: must(identity.ParseHandle(name)), Active: true,

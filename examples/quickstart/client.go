@@ -64,9 +64,8 @@ type client struct {
 	host    ssh.PublicKey
 }
 
-func newClient(dir string, g *gateway) (*client, error) {
-	c := &client{dir: dir, port: g.port(), host: g.host.PublicKey()}
-	c.openssh, _ = exec.LookPath("ssh")
+func newClient(dir, openssh string, g *gateway) (*client, error) {
+	c := &client{dir: dir, openssh: openssh, port: g.port(), host: g.host.PublicKey()}
 	known := fmt.Sprintf("[127.0.0.1]:%d %s", c.port, ssh.MarshalAuthorizedKey(c.host))
 	return c, os.WriteFile(filepath.Join(dir, "known_hosts"), []byte(known), 0o600)
 }

@@ -58,10 +58,11 @@ func parseOrg(doc []byte) (org, error) {
 			return org{}, fmt.Errorf("organisation: tonight needs %q, who is not among the people", h)
 		}
 	}
-	return o, nil
+	_, err := o.founders()
+	return o, err
 }
 
-// founders are the organisation's identities.
+// founders are the organisation's identities, for the first evening.
 func (o *org) founders() ([]identity.Identity, error) {
 	ids := map[string]identity.ID{}
 	for _, p := range o.People {
@@ -86,8 +87,8 @@ func (o *org) founders() ([]identity.Identity, error) {
 	return out, nil
 }
 
-// A keyring signs people in: each has a key, and a proof is a signed statement of who and when. It stands where a host has its
-// identity provider.
+// A keyring signs people in: each has a device with a key, and a proof is a signed statement of who and when. It stands where a host has
+// its identity provider.
 type keyring struct {
 	clock func() time.Time
 	keys  map[string]ed25519.PrivateKey
@@ -97,14 +98,14 @@ type keyring struct {
 	last map[string]uint64 // the time of each one's last proof; none is good twice
 }
 
-func newKeyring(o *org, clock func() time.Time) (*keyring, error) {
+func newKeyring(o *org, kept *state, clock func() time.Time) (*keyring, error) {
 	k := &keyring{clock, map[string]ed25519.PrivateKey{}, map[string]identity.AAL{}, sync.Mutex{}, map[string]uint64{}}
 	for _, p := range o.People {
-		_, key, err := ed25519.GenerateKey(nil)
+		h := p.Handle.String()
+		key, err := kept.key("device-" + h)
 		if err != nil {
 			return nil, err
 		}
-		h := p.Handle.String()
 		k.keys[h], k.aal[h] = key, identity.AAL1
 		if p.Kind == identity.KindHuman {
 			k.aal[h] = identity.AAL2 // a key that is unlocked by a second factor

@@ -15,11 +15,35 @@ import (
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
+	"github.com/bailiwick-go/bailiwick/lifecycle"
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
-// leave: everything of the contractor's is gone.
+// leave: everything of the contractor's is gone, and stays so.
 func (s *story) leave(ctx context.Context) error {
+	t := s.org.Tonight
+	standing, err := s.sys.Lifecycle().State(ctx, s.ids[t.Contractor])
+	if err != nil {
+		return err
+	}
+	if standing == lifecycle.Active {
+		if err := s.depart(ctx); err != nil {
+			return err
+		}
+	} else {
+		s.say(t.Contractor, "has left before, and is %s", standing)
+	}
+	for _, who := range []string{t.Contractor, t.ContractorAgent} {
+		_, err = s.signIn(ctx, who)
+		if err := s.refused(who, "to sign in", err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// depart: whatever the contractor has, it is taken away at once.
+func (s *story) depart(ctx context.Context) error {
 	t := s.org.Tonight
 	tom, err := s.signIn(ctx, t.Contractor)
 	if err != nil {
@@ -63,12 +87,6 @@ func (s *story) leave(ctx context.Context) error {
 	if d := s.sys.JIT().Authorize(ctx, tom, "ssh:login", resource); d.Allowed {
 		return errors.New("the contractor is still allowed")
 	}
-	for _, who := range []string{t.Contractor, t.ContractorAgent} {
-		_, err = s.signIn(ctx, who)
-		if err := s.refused(who, "to sign in", err); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -77,12 +95,12 @@ func (s *story) prove(ctx context.Context) error {
 	if err := s.sys.Flush(ctx); err != nil {
 		return err
 	}
-	files, err := os.OpenRoot(filepath.Join(s.dir, "log"))
+	files, err := os.OpenRoot(s.kept.path("log"))
 	if err != nil {
 		return err
 	}
 	defer files.Close()
-	key, err := os.ReadFile(filepath.Join(s.dir, "log.pub"))
+	key, err := os.ReadFile(s.kept.path("log.pub"))
 	if err != nil {
 		return err
 	}
@@ -138,14 +156,18 @@ func (s *story) tamper(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.CopyFS(copied, os.DirFS(filepath.Join(s.dir, "log"))); err != nil {
+	if err := os.CopyFS(copied, os.DirFS(s.kept.path("log"))); err != nil {
 		return err
 	}
 	cp, err := s.sys.Log().Checkpoint()
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(copied, "tile", "entries", "000.p", fmt.Sprint(cp.Size))
+	entries := fmt.Sprintf("000.p/%d", cp.Size)
+	if cp.Size >= 256 {
+		entries = "000" // the first of several
+	}
+	file := filepath.Join(copied, "tile", "entries", entries)
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -159,7 +181,7 @@ func (s *story) tamper(context.Context) error {
 		return err
 	}
 	defer files.Close()
-	_, err = audit.Verify(files, s.log.VerifierKey())
+	_, err = audit.Verify(files, s.kept.log.VerifierKey())
 	if err == nil {
 		return errors.New("a flipped byte was not found")
 	}

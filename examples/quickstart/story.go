@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -19,16 +17,16 @@ import (
 	"github.com/bailiwick-go/bailiwick/credentials/sshcert"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
+	"github.com/bailiwick-go/bailiwick/lifecycle"
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
 type story struct {
 	out     io.Writer
-	dir     string
+	kept    *state
 	tonight time.Duration // how long the engineer's grant lasts
 	org     org
 	ring    *keyring
-	log     *audit.LogDir
 	sys     *bailiwick.System
 	gate    *gateway
 	client  *client
@@ -45,44 +43,41 @@ type story struct {
 	open  *login // the engineer's connection that stays open
 }
 
-func newStory(ctx context.Context, dir, scratch string, policy bailiwick.Policy, people org, out io.Writer) (_ *story, err error) {
-	s := &story{out: out, dir: dir, org: people, ids: map[string]identity.ID{}, names: map[identity.ID]string{}}
+func newStory(ctx context.Context, kept *state, scratch, openssh string, policy bailiwick.Policy, people org, out io.Writer) (_ *story, err error) {
+	s := &story{out: out, kept: kept, org: people, ids: map[string]identity.ID{}, names: map[identity.ID]string{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close(ctx))
+		}
+	}()
 	founders, err := people.founders()
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range founders {
-		s.ids[f.Handle.String()], s.names[f.ID] = f.ID, f.Handle.String()
-	}
-	if s.ring, err = newKeyring(&people, time.Now); err != nil {
+	if s.ring, err = newKeyring(&people, kept, time.Now); err != nil {
 		return nil, err
 	}
-	var keys [3]ed25519.PrivateKey
-	for i := range keys {
-		if _, keys[i], err = ed25519.GenerateKey(nil); err != nil {
-			return nil, err
-		}
+	if s.ca, err = kept.key("ca"); err != nil {
+		return nil, err
 	}
-	s.ca = keys[0]
+	receipts, err := kept.key("receipts")
+	if err != nil {
+		return nil, err
+	}
 	minter, err := sshcert.New(s.ca)
 	if err != nil {
 		return nil, err
 	}
-	if s.log, err = audit.OpenLog(filepath.Join(dir, "log"), "bailiwick.example/quickstart", keys[1]); err != nil {
+	if err := kept.keep("log.pub", []byte(kept.log.VerifierKey()+"\n")); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "log.pub"), []byte(s.log.VerifierKey()+"\n"), 0o600); err != nil {
-		return nil, err
-	}
-	seal := make([]byte, audit.MinSealKey)
-	rand.Read(seal)
 	checker := &sshcert.Checker{Authorities: []ssh.PublicKey{minter.Authority()}}
 	if s.gate, err = newGateway(checker); err != nil {
 		return nil, err
 	}
 	s.sys, err = bailiwick.New(ctx, bailiwick.Config{
-		Ledger: bailiwick.InMemory(), Log: s.log, SealKeys: audit.SealKeys{seal}, ReceiptKey: keys[2],
-		Policy: policy, Founders: founders,
+		Ledger: kept.ledger, Log: kept.log, SealKeys: kept.seal(), ReceiptKey: receipts,
+		Policy: policy, Founders: founders, // which only the first evening takes
 		Authenticators: map[string]identity.Authenticator{people.Issuer: s.ring},
 		Minters:        map[string]credentials.Minter{"ssh": minter},
 		Sessions:       s.gate,
@@ -91,8 +86,18 @@ func newStory(ctx context.Context, dir, scratch string, policy bailiwick.Policy,
 		return nil, err
 	}
 	checker.ReceiptKey = s.sys.ReceiptKey()
-	checker.Revoked = func(serial uint64) bool { return s.sys.Issuer().Revoked(context.Background(), credentials.Serial(serial)) }
-	if s.client, err = newClient(scratch, s.gate); err != nil {
+	checker.Revoked = func(serial uint64) bool {
+		return s.sys.Issuer().Revoked(context.Background(), credentials.Serial(serial))
+	}
+	for _, p := range people.People {
+		h := p.Handle.String()
+		id, err := s.sys.Lifecycle().Find(ctx, identity.External{Issuer: people.Issuer, Subject: h})
+		if err != nil {
+			return nil, fmt.Errorf("organisation: whoever was not there on the first evening would have to be registered, and %s is not: %w", h, err)
+		}
+		s.ids[h], s.names[id.ID] = id.ID, h
+	}
+	if s.client, err = newClient(scratch, openssh, s.gate); err != nil {
 		return nil, err
 	}
 	for name, key := range map[string]*sshKey{"id_agent": &s.agent, "id_contractor": &s.tom} {
@@ -104,8 +109,13 @@ func newStory(ctx context.Context, dir, scratch string, policy bailiwick.Policy,
 }
 
 func (s *story) close(ctx context.Context) error {
-	s.gate.close()
-	return errors.Join(s.sys.Close(ctx), s.log.Close())
+	if s.gate != nil {
+		s.gate.close()
+	}
+	if s.sys == nil {
+		return nil
+	}
+	return s.sys.Close(ctx)
 }
 
 // say prints a line of the timeline.
@@ -130,13 +140,66 @@ func (s *story) refused(who, what string, err error) error {
 
 func (s *story) tell(ctx context.Context) error {
 	for _, scene := range []func(context.Context) error{
-		s.request, s.approve, s.connect, s.delegate, s.forge, s.expire, s.leave, s.prove, s.tamper,
+		s.resume, s.request, s.approve, s.connect, s.delegate, s.forge, s.expire, s.leave, s.prove, s.tamper,
 	} {
 		if err := scene(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// resume: what an earlier evening left is there as it was, and what it left open is ended first.
+func (s *story) resume(ctx context.Context) error {
+	if s.kept.size == 0 {
+		return nil
+	}
+	t := s.org.Tonight
+	report, err := audit.Verify(s.kept.log, s.kept.log.VerifierKey())
+	if err != nil {
+		return err
+	}
+	found, err := s.sys.Verify(ctx)
+	if err = errors.Join(err, audit.Findings(found)); err != nil {
+		return err
+	}
+	s.say("the log", "goes on: it has %d events since %s, and verifies; the state is as it tells",
+		report.Checkpoint.Size, report.Genesis.Time.Local().Format(time.DateTime))
+	// Taking away is never left half done.
+	standing, err := s.sys.Lifecycle().State(ctx, s.ids[t.Contractor])
+	if err != nil {
+		return err
+	}
+	if standing == lifecycle.Leaving {
+		people, err := s.signIn(ctx, t.People)
+		if err != nil {
+			return err
+		}
+		d, err := s.sys.Leave(ctx, people, s.ids[t.Contractor])
+		if err != nil {
+			return err
+		}
+		s.say(t.People, "had just said that %s leaves when an evening was interrupted; that is done now: %v", t.Contractor, d.Done)
+	}
+	if err := s.sys.Sweep(ctx); err != nil {
+		return err
+	}
+	maya, err := s.signIn(ctx, t.Engineer)
+	if err != nil {
+		return err
+	}
+	open, err := s.sys.JIT().RevokeSubject(ctx, maya, maya.ID(), audit.EventID{})
+	if err != nil {
+		return err
+	}
+	for _, id := range open {
+		g, err := s.sys.JIT().Load(ctx, id)
+		if err != nil {
+			return err
+		}
+		s.say(t.Engineer, "still had %s of %s open, and takes it back: it is %s", g.Request.Role, g.FiledAt.Local().Format(time.DateTime), g.Status)
+	}
+	return s.sys.Lifecycle().EndDelegations(ctx, maya, maya.ID(), audit.EventID{})
 }
 
 // request: eligible is not privileged.

@@ -20,17 +20,21 @@ var Table = []Row{
 	{"identity", "internal/canon github.com/google/uuid golang.org/x/text/secure/precis", "", "values and read interfaces only"},
 	{"audit", "identity internal/canon github.com/google/uuid golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog", "", "every event names who"},
 	{"internal/sqlledger", "audit", "", "the driver is the host's"},
+	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
 	{"rbac", "identity internal/canon", "", "deciding is pure: values in, values out"},
-	{"lifecycle", "identity audit internal/canon", "", ""},
-	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "lifecycle", "its tests let standing change as the root does"},
-	{"credentials", "identity audit internal/canon", "", "what a grant allows comes through credentials.Live"},
+	{"lifecycle", "identity audit internal/canon", "internal/faulty", ""},
+	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "internal/faulty", ""},
+	{"credentials", "identity audit internal/canon", "internal/faulty", "what a grant allows comes through credentials.Live"},
 	{"credentials/sshcert", "credentials identity audit internal/canon golang.org/x/crypto/ssh", "", ""},
-	{".", "identity lifecycle rbac jit credentials audit internal/canon internal/sqlledger github.com/google/uuid", "credentials/sshcert", "it joins the others; its example issues SSH certificates"},
+	{".", "identity lifecycle rbac jit credentials audit internal/canon internal/sqlledger github.com/google/uuid", "internal/faulty internal/systemtest", "it joins the others"},
 
 	{"identity/identitytest", "identity pgregory.net/rapid", "", ""},
 	{"audit/audittest", "audit identity golang.org/x/mod/sumdb/tlog pgregory.net/rapid", "", "it computes roots for itself"},
 	{"rbac/rbactest", "rbac identity pgregory.net/rapid", "", ""},
-	{"credentials/credentialstest", "credentials audit identity", "", ""},
+	{"lifecycle/lifecycletest", "lifecycle audit identity identity/identitytest pgregory.net/rapid", "", ""},
+	{"jit/jittest", "jit lifecycle rbac audit identity pgregory.net/rapid", "", "standing changes in it as under the root, by way of lifecycle"},
+	{"credentials/credentialstest", "credentials audit identity pgregory.net/rapid", "", ""},
+	{"internal/systemtest", ". lifecycle rbac jit credentials credentials/sshcert audit identity golang.org/x/crypto/ssh pgregory.net/rapid", "", "a whole system, with one real minter"},
 }
 
 // An Edge is an import, direct or not, that may not be, from each of several packages.

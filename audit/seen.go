@@ -1,0 +1,74 @@
+package audit
+
+import (
+	"fmt"
+	"hash/maphash"
+	"sync"
+)
+
+// seenObjects is of how many objects a store remembers the version at least, once it has seen so many. Each costs some thirty bytes.
+const seenObjects = 1 << 17
+
+// seen remembers the last versions of the objects that were seen last. Who reads an older one later has not read the object: somebody has set it
+// back.
+type seen struct {
+	seed maphash.Seed
+
+	mu       sync.Mutex
+	now, old map[uint64]uint64 // by the object's hash; once now is full it becomes old
+}
+
+func newSeen() *seen { return &seen{seed: maphash.MakeSeed(), now: map[uint64]uint64{}} }
+
+// version returns the last version of the object that was seen, 0 if none is remembered.
+func (s *seen) version(kind Kind, id ID) uint64 {
+	h := maphash.Comparable(s.seed, objectID{kind, id})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(s.now[h], s.old[h])
+}
+
+func (s *seen) saw(kind Kind, id ID, version uint64) {
+	h := maphash.Comparable(s.seed, objectID{kind, id})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.now) >= seenObjects {
+		s.now, s.old = map[uint64]uint64{}, s.now
+	}
+	s.now[h] = max(version, s.now[h], s.old[h])
+}
+
+// HasSeen reports whether a version of the object was committed, read or recalled here not too long ago.
+func (s *Store) HasSeen(kind Kind, id ID) bool { return s.seen.version(kind, id) > 0 }
+
+// takes takes a version of an object that is as it was sealed, unless it is older than the one that had been seen before it was read.
+func (s *Store) takes(kind Kind, id ID, version, before uint64) error {
+	if version < before {
+		return fmt.Errorf("%w: %s %q was set back from version %d to %d", ErrSeal, kind, id, before, version)
+	}
+	s.seen.saw(kind, id, version)
+	return nil
+}
+
+// Recall reads the last n entries of the log: [Store.Now] is not earlier than the last of them, and of their objects no version is taken that is
+// older than they tell.
+func (s *Store) Recall(r *Reader, n uint64) error {
+	cp, err := r.Checkpoint()
+	if err != nil {
+		return err
+	}
+	for leaf, err := range r.Entries(cp, cp.Size-min(cp.Size, n), cp.Size) {
+		if err != nil {
+			return err
+		}
+		e, err := ParseEvent(leaf)
+		if err != nil {
+			return err
+		}
+		s.clock.ratchet(e.Time)
+		if o := e.Object; o != nil {
+			s.seen.saw(o.Kind, o.ID, o.Version)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package enginetest
+
+import (
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/credentials"
+	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/jit"
+)
+
+// hide deletes rows of a record's index: those that start with the prefix.
+func (w *adminWorld) hide(kind audit.Kind, id audit.ID, prefix string) {
+	w.Helper()
+	n := w.sql(`DELETE FROM @key WHERE record = $1 AND key >= $2 AND key < $3`, w.row(kind, id).no, []byte(prefix), []byte(prefix+"\xff"))
+	if n == 0 {
+		w.Fatalf("%s is not in the index", prefix)
+	}
+}
+
+// lead makes a key lead to another record.
+func (w *adminWorld) lead(kind audit.Kind, key string, to int64) {
+	w.Helper()
+	w.one(`UPDATE @key SET record = $1 WHERE kind = $2 AND key = $3`, to, []byte(kind), []byte(key))
+}
+
+// also adds a row to the index.
+func (w *adminWorld) also(kind audit.Kind, key string, to int64) {
+	w.Helper()
+	w.putIndex(savedRow{no: to, kind: []byte(kind), index: [][]byte{[]byte(key)}, unique: []bool{false}})
+}
+
+func external(who string) string { return "external/3/sso/" + who }
+
+// register registers somebody with the handle and the external identity of maya.
+func (w *adminWorld) registerAgain() (identity.Identity, error) {
+	id, err := identity.New(identity.KindHuman, "maya", "sso")
+	w.must(err)
+	return w.sys.Lifecycle().Register(w.ctx, w.as("root"), id)
+}
+
+var indexAttacks = []attack{
+	{name: "an open grant hidden", do: func(w *adminWorld) {
+		w.hide(jit.GrantKind, w.maya.ID, "open/")
+		w.hide(jit.GrantKind, w.maya.ID, "due/")
+	}},
+	{name: "an open grant hidden from who leaves", do: func(w *adminWorld) { w.hide(jit.GrantKind, w.maya.ID, "open/") }, then: func(w *adminWorld) {
+		d, err := w.sys.Leave(w.ctx, w.as("root"), w.ids["maya"])
+		w.must(err)
+		if g, err := w.sys.JIT().Load(w.ctx, w.maya.ID); err != nil || g.Status != jit.Revoked || len(d.Grants) != 1 {
+			w.Errorf("%v, %+v, %v", d, g, err)
+		}
+	}},
+	{name: "a credential hidden from its grant and its holder", do: func(w *adminWorld) {
+		w.hide(credentials.Kind, w.certID(), "grant/")
+		w.hide(credentials.Kind, w.certID(), "chain/")
+	}, then: func(w *adminWorld) {
+		serials, err := w.sys.Revoke(w.ctx, w.as("root"), w.maya.ID)
+		w.must(err)
+		if len(serials) != 1 {
+			w.Error(serials)
+		}
+	}},
+	{name: "a credential hidden from its holder", do: func(w *adminWorld) { w.hide(credentials.Kind, w.certID(), "chain/") }, then: func(w *adminWorld) {
+		d, err := w.sys.Suspend(w.ctx, w.as("root"), w.ids["maya"])
+		w.must(err)
+		if len(d.Serials) != 1 {
+			w.Error(d)
+		}
+	}},
+	{name: "a credential's index hidden", do: func(w *adminWorld) { w.hide(credentials.Kind, w.certID(), "status/") }},
+	{name: "a grant's ID hidden", do: func(w *adminWorld) { w.hide(jit.GrantKind, w.maya.ID, "id/") }},
+	{name: "a grant under somebody else's name", do: func(w *adminWorld) {
+		w.also(jit.GrantKind, "open/"+w.ids["ravi"].String(), w.row(jit.GrantKind, w.maya.ID).no)
+	}},
+	{name: "an index row of no record", do: func(w *adminWorld) { w.also(jit.GrantKind, "due/00000000000000000001", 1<<40) }},
+	{name: "an index row of another kind", do: func(w *adminWorld) {
+		w.also(jit.GrantKind, "due/00000000000000000001", w.row(audit.IdentityKind, w.idOf("root")).no)
+	}},
+	{name: "sign-in led to another", do: func(w *adminWorld) {
+		w.lead(audit.IdentityKind, external("maya"), w.row(audit.IdentityKind, w.idOf("root")).no)
+	}},
+	{name: "sign-in led to another too", do: func(w *adminWorld) {
+		w.also(audit.IdentityKind, external("lena"), w.row(audit.IdentityKind, w.idOf("root")).no)
+		w.also(audit.IdentityKind, external("maya"), 1)
+	}},
+	{name: "a handle that can be taken twice", do: func(w *adminWorld) {
+		w.hide(audit.IdentityKind, w.idOf("maya"), "handle/")
+		w.hide(audit.IdentityKind, w.idOf("maya"), "external/")
+	}, then: func(w *adminWorld) {
+		id, err := w.registerAgain()
+		w.must(err) // nobody can tell
+		w.name(id.ID.String(), "the second")
+	}},
+	{name: "keys that are not unique any more", do: func(w *adminWorld) {
+		no := map[string]any{"sqlite": 0, "postgresql": false}[w.engine]
+		w.sql(`UPDATE @key SET uniq = $1 WHERE record = $2`, no, w.row(audit.IdentityKind, w.idOf("maya")).no)
+	}, then: func(w *adminWorld) {
+		id, err := w.registerAgain()
+		w.must(err)
+		w.name(id.ID.String(), "the second")
+	}},
+	{name: "every index row deleted", do: func(w *adminWorld) { w.sql(`DELETE FROM @key`) }},
+}

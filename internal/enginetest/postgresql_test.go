@@ -1,0 +1,535 @@
+package enginetest
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/audittest"
+	"github.com/bailiwick-go/bailiwick/internal/sqlledger"
+)
+
+func TestPostgreSQL(t *testing.T) {
+	s := pgOwnServer(t)
+	fewer(t, 15) // each is a schema and several crashes
+	nodes, crashes := 0, 0
+	audittest.TestDurableLedger(t, func(t *testing.T) (audit.Ledger, func() audit.Ledger) {
+		var db *sql.DB
+		schema, name := s.schema(), ""
+		open := func() audit.Ledger {
+			nodes++
+			name = fmt.Sprint("node", nodes)
+			db = s.open(t, "application_name="+name)
+			db.SetMaxIdleConns(16)
+			return sqlledger.PostgreSQL(db, schema)
+		}
+		return open(), func() audit.Ledger {
+			db.Close() // so that the old node does not go on
+			if crashes++; crashes%8 == 1 {
+				s.stop(syscall.SIGQUIT)
+				if err := s.start(); err != nil {
+					t.Fatal(err)
+				}
+			} else { // only the node crashes
+				s.end(t, name)
+			}
+			return open()
+		}
+	})
+}
+
+// fewer makes rapid check fewer cases until the test ends.
+func fewer(t *testing.T, n int) {
+	checks := flag.Lookup("rapid.checks").Value
+	before := checks.String()
+	if checks.String() == "100" { // nobody asked for another number
+		checks.Set(fmt.Sprint(n))
+	}
+	t.Cleanup(func() { checks.Set(before) })
+}
+
+// end ends every session of the application.
+func (s *postgres) end(t testing.TB, application string) {
+	t.Helper()
+	db := s.open(t)
+	defer db.Close()
+	for n := 1; n > 0; {
+		err := db.QueryRow(`SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE application_name = $1`, application).Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPostgreSQLRefuses(t *testing.T) {
+	s := pgServer(t)
+	d := newPostgresDatabase(t, s)
+	ctx := t.Context()
+	for _, schema := range []string{"", "Upper", "a-b", "a b", `a"b`, "a.b", "1a", "pg_ledger", "pg_catalog", strings.Repeat("a", 64), "ä", "a\x00"} {
+		wantError(t, sqlledger.PostgreSQL(d.db, schema).Open(ctx), "name")
+	}
+	one := d.pool(t)
+	one.SetMaxOpenConns(1)
+	wantError(t, d.on(t, one).Open(ctx), "two")
+	wantError(t, d.on(t, d.pool(t, "default_transaction_read_only=on")).Open(ctx), "read-only")
+	wantError(t, d.on(t, d.pool(t, "synchronous_commit=off")).Open(ctx), "synchronous_commit")
+	for _, setting := range []string{"local", "remote_write", "on"} {
+		mustCommit(t, d.on(t, d.pool(t, "synchronous_commit="+setting)), put(setting, audit.ID(setting), 1))
+	}
+
+	mustExec(t, d.db, "CREATE SCHEMA other", "CREATE TABLE other.customers (n integer)")
+	wantError(t, sqlledger.PostgreSQL(d.db, "other").Open(ctx), "something else")
+	wantError(t, sqlledger.PostgreSQL(d.db, "information_schema").Open(ctx), "something else")
+
+	mustExec(t, d.db, "CREATE ROLE weak LOGIN")
+	weak := d.pool(t, "user=weak")
+	wantError(t, sqlledger.PostgreSQL(weak, s.schema()).Open(ctx), "permission denied")
+	wantError(t, sqlledger.PostgreSQL(weak, d.schema).Open(ctx), "permission denied")
+	absent := sqlledger.PostgreSQL(d.pool(t, "user=absent password=secret"), d.schema)
+	if err := absent.Open(ctx); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error is %v", err)
+	}
+
+	mustExec(t, d.db, "ALTER TABLE "+d.schema+".record SET UNLOGGED")
+	wantError(t, d.node(t).Open(ctx), "record")
+	mustExec(t, d.db, "ALTER TABLE "+d.schema+".record SET LOGGED", "ALTER SEQUENCE "+d.schema+".event_seq CACHE 10")
+	wantError(t, d.node(t).Open(ctx), "event_seq")
+	mustExec(t, d.db, "ALTER SEQUENCE "+d.schema+".event_seq CACHE 1")
+	if err := d.node(t).Open(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// A name that is a keyword is a name.
+func TestPostgreSQLSchemaNames(t *testing.T) {
+	db := pgServer(t).open(t)
+	for _, schema := range []string{"user", "select", "_", strings.Repeat("a", 63)} {
+		mustCommit(t, sqlledger.PostgreSQL(db, schema), put("c", "x", 1))
+		mustCommit(t, sqlledger.PostgreSQL(db, schema), put("d", "x", 2))
+	}
+}
+
+// Settings that lose what was committed are refused when they come later, too: at each change.
+func TestPostgreSQLSettings(t *testing.T) {
+	s := pgOwnServer(t)
+	d := newPostgresDatabase(t, s)
+	l := d.node(t)
+	mustCommit(t, l, put("first", "x", 1))
+	for _, setting := range []string{"fsync", "synchronous_commit"} {
+		mustExec(t, d.db, "ALTER SYSTEM SET "+setting+" = off", "SELECT pg_reload_conf()")
+		eventually(t, func() bool { // a session reads the settings before its next statement
+			err := l.Commit(t.Context(), put("off", "away", 5))
+			return err != nil && strings.Contains(err.Error(), setting)
+		})
+		wantError(t, l.Commit(t.Context(), put("off", "x", 2)), setting)
+		wantError(t, d.node(t).Open(t.Context()), setting)
+		mustExec(t, d.db, "ALTER SYSTEM RESET "+setting, "SELECT pg_reload_conf()")
+		eventually(t, func() bool { return d.node(t).Open(t.Context()) == nil })
+	}
+	eventually(t, func() bool { return l.Commit(t.Context(), put("off", "x", 2)) == nil })
+
+	mustExec(t, d.db, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+	eventually(t, func() bool { return d.node(t).Open(t.Context()) != nil })
+	mustCommit(t, l, put("not by default", "x", 3))
+
+	s.stop(syscall.SIGINT)
+	writeFile(t, filepath.Join(s.data(), "standby.signal"), nil)
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, d.node(t).Open(t.Context()), "standby")
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := l.Commit(ctx, put("standby", "x", 4)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a change on a standby: %v", err)
+	}
+	promoted := make(chan error, 1)
+	go func() { promoted <- l.Commit(t.Context(), put("promoted", "x", 4)) }()
+	time.Sleep(50 * time.Millisecond)
+	mustExec(t, d.db, "SELECT pg_promote()")
+	if err := <-promoted; err != nil {
+		t.Errorf("a change while the standby became a primary: %v", err)
+	}
+}
+
+func eventually(t testing.TB, is func() bool) {
+	t.Helper()
+	for until := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it does not come about")
+		}
+	}
+}
+
+// The server goes down and comes back, politely and in a crash, while nodes write. Each change has one effect, and none is called a conflict that is none:
+// each caller has a record of its own.
+func TestPostgreSQLRestarts(t *testing.T) {
+	s := pgOwnServer(t)
+	d := newPostgresDatabase(t, s)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var acked [4]uint64
+	for i := range acked {
+		l := d.node(t)
+		mustCommit(t, l, put(fmt.Sprint(i, "/", 1), audit.ID(fmt.Sprint(i)), 1))
+		wg.Go(func() {
+			for version := uint64(2); ; version++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				c := put(fmt.Sprint(i, "/", version), audit.ID(fmt.Sprint(i)), version, audit.Key(fmt.Sprint(version)))
+				if err := l.Commit(t.Context(), c); err != nil {
+					t.Errorf("%d at version %d: %v", i, version, err)
+					return
+				}
+				atomic.StoreUint64(&acked[i], version)
+			}
+		})
+	}
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGINT, syscall.SIGQUIT} {
+		time.Sleep(time.Duration(100+rand.IntN(100)) * time.Millisecond)
+		s.stop(sig)
+		if err := s.start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	close(stop)
+	wg.Wait()
+	l, sum := d.node(t), 0
+	for i, version := range acked {
+		if v := versionOf(t, l, audit.ID(fmt.Sprint(i))); v != version || v < 3 {
+			t.Errorf("record %d is at version %d, acknowledged is %d", i, v, version)
+		}
+		sum += int(version)
+	}
+	if n := len(pendingOf(t, l)); n != sum {
+		t.Errorf("there are %d events of %d changes", n, sum)
+	}
+}
+
+// A server that stays away is an error that says so, and not a conflict; reading says so soon.
+func TestPostgreSQLAway(t *testing.T) {
+	s := pgOwnServer(t)
+	d := newPostgresDatabase(t, s)
+	l := d.node(t)
+	mustCommit(t, l, put("first", "x", 1))
+	s.stop(syscall.SIGINT)
+	start := time.Now()
+	_, err := l.Load(t.Context(), "k", "x")
+	wantError(t, err, "PostgreSQL")
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v to say that nothing can be read", took)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := l.Commit(ctx, put("second", "x", 2)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the error is %v", err)
+	}
+	if _, ok := l.Time(); !ok {
+		t.Error("the time is gone")
+	}
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, l, put("second", "x", 2))
+}
+
+// A scissors is a proxy that cuts a connection when a transaction is committed: before the server hears of it, or before the client hears of the result.
+type scissors struct {
+	listener net.Listener
+	server   string
+	cut      atomic.Int32 // of the next cut: 0 not at all, 1 before, 2 after
+	cuts     atomic.Int32
+}
+
+func newScissors(t testing.TB, s *postgres) *scissors {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &scissors{listener: l, server: fmt.Sprint("127.0.0.1:", s.port)}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(c)
+		}
+	}()
+	return p
+}
+
+func (p *scissors) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	var deaf atomic.Bool
+	go func() {
+		buf := make([]byte, 1<<16)
+		for {
+			n, err := server.Read(buf)
+			if err != nil || deaf.Load() {
+				client.Close()
+				server.Close()
+				return
+			}
+			client.Write(buf[:n])
+		}
+	}()
+	header := make([]byte, 4)
+	if _, err := io.ReadFull(client, header); err != nil {
+		return
+	}
+	rest := make([]byte, binary.BigEndian.Uint32(header)-4)
+	if _, err := io.ReadFull(client, rest); err != nil {
+		return
+	}
+	server.Write(append(header, rest...))
+	for {
+		head := make([]byte, 5)
+		if _, err := io.ReadFull(client, head); err != nil {
+			return
+		}
+		body := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+		if _, err := io.ReadFull(client, body); err != nil {
+			return
+		}
+		if head[0] == 'Q' && bytes.HasPrefix(body, []byte("COMMIT")) {
+			switch p.cut.Swap(0) {
+			case 1:
+				p.cuts.Add(1)
+				return
+			case 2:
+				p.cuts.Add(1)
+				deaf.Store(true)
+			}
+		}
+		server.Write(append(head, body...))
+	}
+}
+
+// The answer to COMMIT is lost. The same change is committed again, and has one effect.
+func TestPostgreSQLLostCommit(t *testing.T) {
+	s := pgServer(t)
+	p := newScissors(t, s)
+	d := newPostgresDatabase(t, s)
+	addr := p.listener.Addr().(*net.TCPAddr)
+	db := d.pool(t, "host=127.0.0.1", fmt.Sprint("port=", addr.Port))
+	l := d.on(t, db)
+	if err := l.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for version := range uint64(10) {
+		p.cut.Store(int32(1 + version%2))
+		mustCommit(t, l, put(fmt.Sprint(version), "x", version+1, "k"))
+	}
+	if n := p.cuts.Load(); n != 10 {
+		t.Errorf("%d answers were lost", n)
+	}
+	if v, n := versionOf(t, l, "x"), len(pendingOf(t, l)); v != 10 || n != 10 {
+		t.Errorf("version %d with %d events", v, n)
+	}
+
+	// Another change that came between is a conflict, and no accident.
+	p.cut.Store(1)
+	other := d.node(t)
+	if err := other.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		eventually(t, func() bool { return p.cuts.Load() == 11 })
+		for other.Commit(t.Context(), put("other", "x", 11)) != nil {
+			return // the change itself was first
+		}
+	})
+	err := l.Commit(t.Context(), put("mine", "x", 11))
+	wg.Wait()
+	if err != nil && !errors.Is(err, audit.ErrConflict) {
+		t.Error(err)
+	}
+	if v, n := versionOf(t, l, "x"), len(pendingOf(t, l)); v != 11 || n != 11 {
+		t.Errorf("version %d with %d events", v, n)
+	}
+}
+
+// What was refused is not in the server's log of statements, whoever raced with it.
+func TestPostgreSQLRefusedBytesAreNotSent(t *testing.T) {
+	s := pgOwnServer(t, "log_statement=all", "log_min_duration_statement=0")
+	d := newPostgresDatabase(t, s)
+	nodes := []*sqlledger.Ledger{d.node(t), d.node(t), d.node(t)}
+	for _, l := range nodes {
+		if err := l.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	logged := func(text string) bool {
+		return strings.Contains(s.log.String(), text) || strings.Contains(s.log.String(), fmt.Sprintf("%x", text))
+	}
+	for round := range 30 {
+		first := put(fmt.Sprint("first", round), audit.ID(fmt.Sprint(round)), 1)
+		for i := range 3 {
+			first.Events = append(first.Events, sealedEvent())
+			_ = i
+		}
+		mustCommit(t, nodes[0], first)
+		var changes []audit.Change
+		for i := range nodes {
+			c := put(fmt.Sprintf("change %d/%d", round, i), audit.ID(fmt.Sprint(round)), 2)
+			switch round % 5 {
+			case 1: // of different records, with one unique key
+				c.Records[0].ID, c.Records[0].Version = audit.ID(fmt.Sprint(round, "/", i)), 1
+				c.Records[0].UniqueKeys = []audit.Key{audit.Key(fmt.Sprint("u", round))}
+			case 2: // new ones
+				c.Records[0].ID, c.Records[0].Version = audit.ID(fmt.Sprint(round, "new")), 1
+			case 3: // one index for different events
+				c.Records[0].ID, c.Records[0].Version = audit.ID(fmt.Sprint(round, "/", i)), 1
+				c.Marks = []audit.Mark{{Event: first.Events[i].ID, Index: uint64(round)}}
+			case 4: // based on what the others write
+				c.Records[0].ID, c.Records[0].Version = audit.ID(fmt.Sprint(round, "/", i)), 1
+				for j := range nodes {
+					c.Reads = append(c.Reads, audit.Read{Kind: "k", ID: audit.ID(fmt.Sprint(round, "/", j))})
+				}
+				c.Reads = append(c.Reads[:i], c.Reads[i+1:]...)
+			}
+			c.Records[0].Bytes = fmt.Appendf(nil, "sealed record %d of %d", i, round)
+			c.Events[0].Bytes = fmt.Appendf(nil, "sealed event %d of %d", i, round)
+			changes = append(changes, c)
+		}
+		errs := make([]error, len(nodes))
+		var wg sync.WaitGroup
+		for i, l := range nodes {
+			wg.Go(func() { errs[i] = l.Commit(t.Context(), changes[i]) })
+		}
+		wg.Wait()
+		passed := 0
+		for i, err := range errs {
+			if err == nil {
+				passed++
+			} else if !errors.Is(err, audit.ErrConflict) {
+				t.Error(err)
+			}
+			for _, b := range [][]byte{changes[i].Records[0].Bytes, changes[i].Events[0].Bytes} {
+				if logged(string(b)) != (err == nil) {
+					t.Errorf("round %d: the result is %v, and the log has %q: %v", round, err, b, err != nil)
+				}
+			}
+		}
+		if passed != 1 {
+			t.Errorf("round %d: %d passed", round, passed)
+		}
+	}
+}
+
+// A host that has much is asked by index. Nothing is read from end to end.
+func TestPostgreSQLUsesIndexes(t *testing.T) {
+	s := pgServer(t)
+	d := newPostgresDatabase(t, s)
+	l := d.node(t)
+	mustCommit(t, l, put("first", "first", 1))
+	d.exec(t, `INSERT INTO @record SELECT n + 10, 1, 'k', convert_to('r' || n, 'UTF8'), '\x0101016100', 'x' FROM generate_series(1, 20000) n`,
+		`INSERT INTO @key SELECT n + 10, false, 'k', convert_to('id/r' || n, 'UTF8') FROM generate_series(1, 20000) n`,
+		`INSERT INTO @key SELECT n + 10, false, 'k', 'a' FROM generate_series(1, 20000) n`,
+		`INSERT INTO @event SELECT n, n, decode(lpad(to_hex(n), 32, '0'), 'hex'), 'x' FROM generate_series(1, 20000) n`,
+		`INSERT INTO @change SELECT decode(lpad(to_hex(n), 32, '0'), 'hex') FROM generate_series(1, 20000) n`,
+		`SELECT setval('@record_no', 50000)`)
+	reads := func() map[string]int64 {
+		// Sessions report what they did when they have been idle for a while, or end.
+		l.Close()
+		rows, err := d.db.Query(`SELECT relname, coalesce(seq_tup_read, 0) FROM pg_stat_user_tables WHERE schemaname = $1`, d.schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		m := map[string]int64{}
+		for rows.Next() {
+			var name string
+			var n int64
+			if err := rows.Scan(&name, &n); err != nil {
+				t.Fatal(err)
+			}
+			m[name] = n
+		}
+		return m
+	}
+	for _, analyzed := range []bool{false, true} {
+		if analyzed {
+			d.exec(t, "ANALYZE @record", "ANALYZE @key", "ANALYZE @event", "ANALYZE @change")
+		}
+		time.Sleep(1100 * time.Millisecond) // PostgreSQL counts once a second
+		before := reads()
+		db := d.pool(t)
+		l := d.on(t, db)
+		for i := range uint64(20) {
+			c := put(fmt.Sprint("change", analyzed, i), audit.ID(fmt.Sprint(analyzed, "x", i)), 1, "key")
+			c.Reads = []audit.Read{{Kind: "k", ID: "r17", Version: 1}, {Kind: "k", ID: "none"}}
+			c.Records[0].UniqueKeys = []audit.Key{audit.Key(fmt.Sprint(analyzed, "u", i))}
+			mustCommit(t, l, c)
+			mustCommit(t, l, audit.Change{ID: c.ID + "m", Marks: []audit.Mark{{Event: c.Events[0].ID, Index: 1<<40 + uint64(len(c.ID))*1000 + i}}})
+			versionOf(t, l, "r100")
+			n := 0
+			for _, err := range l.Scan(t.Context(), "k", "a", "b") {
+				if n++; err != nil || n == 100 {
+					if err != nil {
+						t.Fatal(err)
+					}
+					break
+				}
+			}
+			for range l.Scan(t.Context(), "k", "id/r500", "id/r501") {
+			}
+			pendingOf(t, l)
+		}
+		db.Close()
+		time.Sleep(1100 * time.Millisecond)
+		for name, n := range reads() {
+			if name != "meta" && n != before[name] {
+				t.Errorf("analyzed %v: %d rows of %s were read from end to end", analyzed, n-before[name], name)
+			}
+		}
+	}
+}
+
+// The time is the server's, and it is there once the ledger is open.
+func TestPostgreSQLTime(t *testing.T) {
+	d := newPostgresDatabase(t, pgServer(t))
+	l := d.node(t)
+	if _, ok := l.Time(); ok {
+		t.Error("there is a time before it was read")
+	}
+	if err := l.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now, ok := l.Time()
+	if d := time.Since(now); !ok || d > time.Minute || d < -time.Minute {
+		t.Errorf("the time is %v: %v", now, ok)
+	}
+	l.Close()
+	if _, ok := l.Time(); ok {
+		t.Error("there is a time after closing")
+	}
+}

@@ -1,0 +1,99 @@
+package systemtest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/bailiwick-go/bailiwick"
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/jit"
+	"github.com/bailiwick-go/bailiwick/lifecycle"
+)
+
+func nothingOfALeaverIsLive(t *testing.T, open opener) {
+	w := open.world(t)
+	root := w.as("root")
+	g := w.active(time.Hour)
+	pending := w.approved(time.Hour)
+	_, cert, err := w.issue(w.as("maya"), g, 0, "postgres")
+	w.must(err)
+	maya := w.as("maya")
+	if _, err := w.sys.Leave(ctx, maya, w.ids["ravi"]); !errors.Is(err, identity.ErrDenied) {
+		t.Error(err)
+	}
+	d, err := w.sys.Leave(ctx, root, w.ids["maya"])
+	if err != nil || !d.Complete || len(d.Done) != 5 || len(d.Serials) != 1 || len(d.Grants) != 2 || len(w.cut.ended) != 2 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	for range 100 {
+		if w.sys.JIT().Authorize(ctx, maya, "db:read", "db/orders").Allowed {
+			t.Fatal("allowed")
+		}
+		if _, err := w.sys.Gate().Caller(ctx, "sso", []byte("maya"+proofSecret)); !errors.Is(err, identity.ErrDenied) {
+			t.Fatal(err)
+		}
+		for _, g := range []jit.Grant{g, pending} {
+			if _, err := w.sys.JIT().Activate(ctx, maya, g.ID); !errors.Is(err, identity.ErrDenied) {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.checker().Check(cert, "postgres"); err == nil {
+			t.Fatal("her certificate is still good")
+		}
+		w.advance(time.Minute)
+	}
+	w.must(w.sys.Sweep(ctx))
+	if s, err := w.sys.Lifecycle().State(ctx, w.ids["maya"]); err != nil || s != lifecycle.Deactivated {
+		t.Errorf("%v, %v", s, err)
+	}
+	w.must(w.sys.Flush(ctx))
+	report, err := audit.Verify(w.log, w.log.VerifierKey())
+	if err != nil || report.Kinds["jit.revoked"] != 2 || report.Kinds["credential.revoked"] != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func leaveGoesOnWhereItStopped(t *testing.T, open opener) {
+	w := open.world(t)
+	w.must(w.sys.Close(ctx))
+	w.cfg.Sessions = nil
+	sys, err := bailiwick.New(ctx, w.cfg)
+	w.must(err)
+	root, err := sys.Gate().Caller(ctx, "sso", []byte("root"))
+	w.must(err)
+	d, err := sys.Leave(ctx, root, w.ids["maya"])
+	if err == nil || d.Complete || len(d.Done) != 3 {
+		t.Fatalf("complete without anybody to end sessions: %+v, %v", d, err)
+	}
+	w.must(sys.Close(ctx))
+	w.sys, err = bailiwick.New(ctx, func() bailiwick.Config { c := w.cfg; c.Sessions = w.cut; return c }())
+	w.must(err)
+	if d, err := w.sys.Leave(ctx, w.as("root"), w.ids["maya"]); err != nil || !d.Complete {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+func orphansAreCut(t *testing.T, open opener) {
+	w := open.world(t)
+	g := w.approvedFor("svc", time.Hour)
+	_, err := w.sys.JIT().Activate(ctx, w.as("svc"), g.ID)
+	w.must(err)
+	_, cert, err := w.issue(w.as("svc"), g, 0, "postgres")
+	w.must(err)
+	d, err := w.sys.Leave(ctx, w.as("root"), w.ids["maya"])
+	w.must(err)
+	if _, err := w.checker().Check(cert, "postgres"); err == nil || len(d.Serials) != 1 || len(w.cut.ended) != 2 {
+		t.Errorf("what she sponsored goes on: %v, %+v, cut %v", err, d, w.cut.ended)
+	}
+}
+
+func nobodyEndsTheirOwnStanding(t *testing.T, open opener) {
+	w := open.world(t)
+	_, err1 := w.sys.Leave(ctx, w.as("root"), w.ids["root"])
+	_, err2 := w.sys.Suspend(ctx, w.as("root"), w.ids["root"])
+	if !errors.Is(err1, identity.ErrDenied) || !errors.Is(err2, identity.ErrDenied) {
+		t.Error(err1, err2)
+	}
+}

@@ -1,0 +1,138 @@
+package systemtest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/credentials"
+	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/jit"
+	"github.com/bailiwick-go/bailiwick/rbac"
+)
+
+// takenAwayHoldsOnTheOther: once the call on one node has returned, the next call on the other refuses.
+func takenAwayHoldsOnTheOther(t *testing.T, open opener) {
+	for name, take := range map[string]func(a *world, g jit.Grant) error{
+		"revoked":      func(a *world, g jit.Grant) error { _, err := a.sys.Revoke(ctx, a.as("root"), g.ID); return err },
+		"relinquished": func(a *world, g jit.Grant) error { return a.sys.JIT().Relinquish(ctx, a.as("maya"), g.ID) },
+		"left":         func(a *world, g jit.Grant) error { _, err := a.sys.Leave(ctx, a.as("root"), a.ids["maya"]); return err },
+		"suspended": func(a *world, g jit.Grant) error {
+			_, err := a.sys.Suspend(ctx, a.as("root"), a.ids["maya"])
+			return err
+		},
+		"denied": func(a *world, g jit.Grant) error {
+			return a.sys.Tighten(ctx, a.as("root"), rbac.Deny{ID: "x", Everyone: true, Actions: []string{"db:*"}, Resources: []string{"db/**"}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := open.two(t, 0)
+			mayaThere := b.as("maya")
+			g := a.active(time.Hour)
+			cred, cert, err := a.issue(a.as("maya"), g, 0, "postgres")
+			a.must(err)
+			allowed := func() bool { return b.sys.JIT().Authorize(ctx, mayaThere, "db:read", "db/orders").Allowed }
+			if !allowed() {
+				t.Fatal("what was given on one node is not known on the other")
+			}
+			if b.sys.Issuer().Revoked(ctx, cred.Serial) {
+				t.Fatal("revoked before it was")
+			}
+			a.must(take(a, g))
+			if allowed() {
+				t.Error("still allowed on the other node")
+			}
+			if name != "denied" && !b.sys.Issuer().Revoked(ctx, credentials.Serial(cert.Serial)) {
+				t.Error("its certificate is still good on the other node")
+			}
+			if _, err := b.sys.JIT().Use(ctx, mayaThere, "db:read", "db/orders"); !errors.Is(err, identity.ErrDenied) {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("delegation", func(t *testing.T) {
+		a, b := open.two(t, 0)
+		agent, err := identity.New(identity.KindAgent, "helper", "sso", "oncall")
+		a.must(err)
+		_, err = a.sys.Lifecycle().Move(ctx, a.as("root"), a.ids["maya"], "oncall", "admins")
+		a.must(err)
+		agent, err = a.sys.Lifecycle().Register(ctx, a.as("maya"), agent)
+		a.must(err)
+		_, _, err = a.sys.Lifecycle().Apply(ctx, a.as("root"), agent.ID, "activate")
+		a.must(err)
+		a.active(time.Hour)
+		d, err := a.sys.Lifecycle().Delegate(ctx, a.as("maya"), agent.ID, identity.Scope{Actions: []string{"db:*"}, Resources: []string{"db/**"}}, time.Hour, 0)
+		a.must(err)
+		under, err := b.sys.Gate().Under(ctx, b.as("helper"), d.ID)
+		a.must(err)
+		if d := b.sys.JIT().Authorize(ctx, under, "db:read", "db/orders"); !d.Allowed {
+			t.Fatalf("%+v", d)
+		}
+		a.must(a.sys.Lifecycle().RevokeDelegation(ctx, a.as("maya"), d.ID))
+		if b.sys.JIT().Authorize(ctx, under, "db:read", "db/orders").Allowed {
+			t.Error("still allowed on the other node")
+		}
+	})
+	t.Run("more than the record names", func(t *testing.T) {
+		a, b := open.two(t, 0)
+		mayaThere := b.as("maya")
+		var grants []jit.Grant
+		for range 40 {
+			grants = append(grants, a.active(time.Hour))
+		}
+		if !b.sys.JIT().Authorize(ctx, mayaThere, "db:read", "db/orders").Allowed {
+			t.Fatal("not known on the other node")
+		}
+		for _, g := range grants {
+			_, err := a.sys.Revoke(ctx, a.as("root"), g.ID)
+			a.must(err)
+		}
+		if b.sys.JIT().Authorize(ctx, mayaThere, "db:read", "db/orders").Allowed {
+			t.Error("still allowed on the other node")
+		}
+	})
+}
+
+func stalenessIsBounded(t *testing.T, open opener) {
+	const stale = 300 * time.Millisecond
+	a, b := open.two(t, stale)
+	mayaThere := b.as("maya")
+	g := a.active(time.Hour)
+	if !b.sys.JIT().Authorize(ctx, mayaThere, "db:read", "db/orders").Allowed {
+		t.Fatal("not known on the other node")
+	}
+	_, err := a.sys.Revoke(ctx, a.as("root"), g.ID)
+	a.must(err)
+	revoked := time.Now()
+	for b.sys.JIT().Authorize(ctx, mayaThere, "db:read", "db/orders").Allowed {
+		if time.Since(revoked) > stale {
+			t.Fatal("still allowed after the bound")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	a.ledger.gone("fails")
+	defer a.ledger.gone("")
+	time.Sleep(stale)
+	if b.sys.JIT().Authorize(ctx, b.as0("root"), "policy:tighten", "policy").Allowed {
+		t.Error("allowed, and whether it was taken away cannot be known")
+	}
+}
+
+func oneNodeRelays(t *testing.T, open opener) {
+	a, b := open.two(t, 0)
+	eventually(t, "nobody knows who relays", func() bool { return a.sys.Health().Relays && !b.sys.Health().Relays && !b.sys.Health().At.IsZero() })
+	g, err := b.sys.JIT().Request(ctx, b.as("maya"), jit.Request{Role: "reader", Scope: []string{"db/**"}, Reason: "look", Duration: rbac.Duration(time.Hour)})
+	a.must(err)
+	a.must(b.sys.Flush(ctx)) // which waits for the other
+	a.must(a.sys.Close(ctx))
+	a.must(a.log.(*audit.LogDir).Close())
+	_, err = b.sys.JIT().Activate(ctx, b.as("maya"), g.ID)
+	a.must(err)
+	a.must(b.sys.Flush(ctx))
+	eventually(t, "it does not take over", func() bool { return b.sys.Health().Relays })
+	report, err := audit.Verify(b.log, b.log.VerifierKey())
+	if err != nil || report.Kinds["jit.activated"] != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}

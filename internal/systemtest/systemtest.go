@@ -1,0 +1,56 @@
+// Package systemtest tests that a whole system keeps its laws on a ledger: [TestLaws] on one that keeps its contract, and [TestFaults] on one that
+// conflicts, hangs, reorders, or does not say what it did.
+package systemtest
+
+import (
+	"testing"
+
+	"github.com/bailiwick-go/bailiwick/audit"
+)
+
+// TestLaws tests that systems keep their laws on ledgers that are as [audit.Ledger] says. The function open returns a new one at each call. Time is
+// the test's own, also on an [audit.Timekeeper].
+func TestLaws(t *testing.T, open func(t testing.TB) audit.Ledger) {
+	for _, law := range laws {
+		t.Run(law.claim, func(t *testing.T) { law.test(t, open) })
+	}
+}
+
+type opener func(t testing.TB) audit.Ledger
+
+var laws = []struct {
+	claim string
+	test  func(t *testing.T, open opener)
+}{
+	{"a credential lies within its grant", credentialLiesWithinItsGrant},
+	{"activation never wins a race", activationNeverWinsARace},
+	{"no credential outlives a closed grant", noCredentialOutlivesAClosedGrant},
+	{"a sweep settles what was interrupted", sweepSettlesWhatWasInterrupted},
+	{"a use is over with its grant", useIsOverWithItsGrant},
+	{"administration never wins a race", administrationNeverWinsARace},
+	{"open requests are bounded", openRequestsAreBounded},
+	{"long principals cannot keep a revocation off", longPrincipalsAreRefused},
+	{"tightening never enlarges", tighteningNeverEnlarges},
+	{"unheard tightening is heard at last", unheardTighteningIsHeard},
+	{"nothing of a leaver is live", nothingOfALeaverIsLive},
+	{"leaving goes on where it stopped", leaveGoesOnWhereItStopped},
+	{"orphans are cut with their sponsor", orphansAreCut},
+	{"nobody ends their own standing", nobodyEndsTheirOwnStanding},
+	{"reopening must fit", reopeningMustFit},
+	{"an earlier clock after a restart revives nothing", earlierClockRevivesNothing},
+	{"keys are kept apart", keysAreKeptApart},
+	{"a bad start leaves nothing behind", badStartLeavesNothing},
+	{"a closed system refuses everything", closedSystemRefusesEverything},
+	{"a caller of another system leaves no trace", strangersLeaveNoTrace},
+	{"no secret leaves the system", noSecretLeavesTheSystem},
+	{"two people reset the clock", twoPeopleResetTheClock},
+	{"health says what is wrong", healthSaysWhatIsWrong},
+	{"what is taken away on one node holds on the other", takenAwayHoldsOnTheOther},
+	{"staleness is bounded", stalenessIsBounded},
+	{"exactly one node relays and another takes over", oneNodeRelays},
+	{"a ledger that errs gives nothing", ledgerThatErrsGivesNothing},
+	{"with the store down nothing is given", storeDownGivesNothing},
+	{"taking away holds here without the store", takingAwayHoldsHere},
+	{"taking away without the store", takingAwayWithoutTheStore},
+	{"nobody else takes away without the store", nobodyElseTakesAway},
+}
