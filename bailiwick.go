@@ -105,6 +105,11 @@ func (s *System) start(ctx context.Context, cfg Config) error {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
+	if d, ok := cfg.Ledger.(*Database); ok {
+		if err := d.Open(ctx); err != nil {
+			return err
+		}
+	}
 	log, err := audit.NewReader(cfg.Log, cfg.Log.VerifierKey())
 	if err != nil {
 		return err
@@ -128,6 +133,9 @@ func (s *System) start(ctx context.Context, cfg Config) error {
 	}
 	s.policies = audit.NewTable[policyRecord](s.store, policyKind, nil)
 	if err := s.store.Fresh(ctx); err != nil { // from here on it is told what is taken away
+		if moved := s.relay.Flush(ctx); errors.Is(moved, audit.ErrRewound) {
+			return moved // then that is why
+		}
 		return err
 	}
 	if err := s.compose(ctx, cfg); err != nil {

@@ -46,14 +46,14 @@ func (s *System) begin(ctx context.Context, cfg Config) error {
 		return err
 	}
 	row, err := table.Load(ctx, genesisID)
-	if errors.Is(err, audit.ErrNotFound) {
+	if errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
 		if err = s.genesis(ctx, cfg, table, fields); !errors.Is(err, audit.ErrConflict) {
 			return err
 		}
 		row, err = table.Load(ctx, genesisID) // another node was first
 	}
 	if errors.Is(err, audit.ErrSeal) {
-		return fmt.Errorf("bailiwick: the seal keys do not fit this ledger, or it is not that of %s, or somebody has edited it: %w", s.Origin(), err)
+		return fmt.Errorf("bailiwick: the seal keys do not fit this ledger, or it is not that of %s, or somebody has edited or deleted it: %w", s.Origin(), err)
 	}
 	if err != nil {
 		return err

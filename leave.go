@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/credentials"
@@ -22,7 +23,13 @@ func (s *System) Revoke(ctx context.Context, c identity.Caller, grant audit.ID) 
 	} else if err != nil {
 		return nil, err
 	}
-	return s.issuer.Settle(ctx, string(grant))
+	live, err := s.issuer.Settle(ctx, string(grant))
+	for _, serial := range known { // by whatever the ledger's index shows
+		if !slices.Contains(live, serial) {
+			live = append(live, serial)
+		}
+	}
+	return live, err
 }
 
 // A Departure says how far the effects of a transition have come.

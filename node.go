@@ -40,6 +40,8 @@ func (s *System) Health() Health {
 const (
 	moveEvery = 250 * time.Millisecond // what other nodes have committed, of which nobody tells this one
 	lookEvery = time.Second
+	// lookPatience is how long it waits for the ledger to tell what waits for the log.
+	lookPatience = 5 * time.Second
 )
 
 // run is the background's work: the relay, whenever something was committed and every now and then; what is owed; and how all of it is.
@@ -69,7 +71,9 @@ func (s *System) look(ctx context.Context, moved error) {
 		h.Problems = append(h.Problems, moved)
 		s.logger.Error("bailiwick: events wait for the log", "error", moved)
 	}
-	lag, err := identity.Guard("ledger", func() (time.Duration, error) { return s.relay.Lag(ctx) })
+	patient, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	lag, err := identity.Guard("ledger", func() (time.Duration, error) { return s.relay.Lag(patient) })
 	if h.Lag = lag; err != nil {
 		h.Problems = append(h.Problems, err)
 	}

@@ -135,7 +135,7 @@ func (s *Store) read(ctx context.Context) (err error) {
 	known := w.known // before the record is read, for this node may take away meanwhile
 	w.mu.Unlock()
 	row, err := w.table.Load(ctx, narrowingID)
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	if err != nil && (!errors.Is(err, ErrNotFound) || errors.Is(err, ErrSeal)) {
 		return fmt.Errorf("%w: %w", ErrStale, err)
 	}
 	if row.Version < known {
@@ -248,7 +248,7 @@ func (s *Store) commitNarrowing(ctx context.Context, tx Tx) error {
 			time.Sleep(rand.N(time.Millisecond << min(attempt, 5)))
 		}
 		now, lerr := w.table.Load(ctx, narrowingID)
-		if lerr != nil && !errors.Is(lerr, ErrNotFound) {
+		if lerr != nil && (!errors.Is(lerr, ErrNotFound) || errors.Is(lerr, ErrSeal)) {
 			return errors.Join(err, lerr)
 		}
 		if now.Version == row.Version {

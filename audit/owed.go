@@ -135,7 +135,10 @@ func (s *Store) payOne(ctx context.Context, name string, record func(ctx context
 	return err
 }
 
+// pay waits for a ledger that hangs no longer than for one commit: then it is tried again, perhaps on a connection that lives.
 func pay(ctx context.Context, record func(ctx context.Context) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
 	defer func() {
 		if recover() != nil {
 			err = errors.New("audit: panic")

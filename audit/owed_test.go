@@ -140,8 +140,6 @@ func TestOwedNamesWhatIsBeingRecorded(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	look2 := func(context.Context) error { return nil }
-	k.Take(t.Context(), "y", returns(errInjected), look2) // in place of the other
 	must(0, k.Pay(t.Context()))
 	if owed := k.Owed(); len(owed) > 0 {
 		t.Errorf("owed is %v when it has been recorded", owed)
@@ -165,6 +163,21 @@ func TestOwedAgainWhileItIsPaid(t *testing.T) {
 			t.Error(err, k.Owed(), paid)
 		}
 	}
+}
+
+// Who pays at once does not record it twice.
+func TestPayingAtOnceRecordsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, paid := open(newBooks(), origin, sealKey), 0
+		k.Take(t.Context(), "x", returns(errInjected), func(context.Context) error { time.Sleep(time.Second); paid++; return nil })
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() { must(0, k.Pay(t.Context())) })
+		}
+		if all.Wait(); paid != 1 {
+			t.Errorf("paid %d times", paid)
+		}
+	})
 }
 
 // TestTakeAndPayAtOnce: on a ledger that comes and goes, everything is recorded in the end, once.
@@ -226,6 +239,9 @@ func TestUnanswered(t *testing.T) {
 		audit.ErrNotFound: false, audit.ErrConflict: false, audit.ErrSeal: false, audit.ErrClock: false, audit.ErrBacklog: false,
 		identity.ErrDenied: false, nil: false,
 	} {
+		if audit.Unread(err) != (want || errors.Is(err, audit.ErrSeal)) {
+			t.Error(err, want)
+		}
 		if audit.Unanswered(err) != want || err != nil && audit.Unanswered(fmt.Errorf("x: %w", err)) != want {
 			t.Error(err, !want)
 		}

@@ -164,6 +164,8 @@ func (r *Relay) yield(err error) {
 
 // batch moves at most relayBatch events.
 func (r *Relay) batch(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout) // a ledger that hangs is one that does not answer
+	defer cancel()
 	if !r.marked {
 		if _, err := r.log.Append(ctx, nil); err != nil {
 			return 0, err // above all, if another node has the log

@@ -222,6 +222,9 @@ func (v *inspection) record(ctx context.Context, out []seenRecord, id objectID) 
 				return out, err
 			}
 			led = led || err == nil && found.ID == id.id
+			if err == nil && found.ID != id.id && slices.Contains(r.UniqueKeys, k) && slices.Contains(found.UniqueKeys, k) {
+				v.report(id.kind, id.id, Diverted, "its unique key %q is also that of %q", k, found.ID)
+			}
 		}
 		if !led { // unless it has changed meanwhile
 			if now, err := v.s.ledger.Load(ctx, id.kind, id.id); err == nil && now.Version == r.Version {

@@ -45,6 +45,9 @@ func Verify(f Files, vkey string) (report Report, err error) {
 	if err := v.verify(f, cp); err != nil {
 		return Report{}, r.fail(err)
 	}
+	if len(v.gaps) > 0 {
+		return Report{}, r.fail(errors.Join(v.gaps...))
+	}
 	return v.report, nil
 }
 
@@ -91,6 +94,17 @@ type verifier struct {
 	vkey     string
 	events   map[EventID]struct{}
 	versions map[objectID]uint64 // the last of each
+	gaps     []error             // what has not reached the log: the first of them
+}
+
+// maxGaps is how many gaps an error names.
+const maxGaps = 16
+
+// gap goes on past what is missing, for it says nothing against what is there.
+func (v *verifier) gap(index uint64, format string, args ...any) {
+	if len(v.gaps) < maxGaps {
+		v.gaps = append(v.gaps, fmt.Errorf("entry %d: %s", index, fmt.Sprintf(format, args...)))
+	}
 }
 
 // compare checks that a tile in the log is the one that follows from the entries. Bundles are where they come from.
@@ -135,15 +149,15 @@ func (v *verifier) event(index uint64, leaf []byte) error {
 		return fmt.Errorf("event %s is there twice", e.ID)
 	}
 	if _, ok := v.events[e.Cause]; !ok && !e.Cause.IsZero() {
-		return fmt.Errorf("event %s stands before its cause %s", e.ID, e.Cause)
+		v.gap(index, "event %s stands before its cause %s", e.ID, e.Cause)
 	}
 	v.events[e.ID] = struct{}{}
 	if o := e.Object; o != nil {
 		id := objectID{o.Kind, o.ID}
 		if o.Version != v.versions[id]+1 {
-			return fmt.Errorf("%s %q goes from version %d to %d", o.Kind, o.ID, v.versions[id], o.Version)
+			v.gap(index, "%s %q goes from version %d to %d", o.Kind, o.ID, v.versions[id], o.Version)
 		}
-		v.versions[id] = o.Version
+		v.versions[id] = max(o.Version, v.versions[id])
 	}
 	v.report.Kinds[e.Kind]++
 	return nil

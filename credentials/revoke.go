@@ -201,7 +201,7 @@ func (i *Issuer) Known(grant string) (live []Serial) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for serial, r := range i.live {
-		if r.Grant == grant {
+		if r.Grant == grant && i.cfg.Store.Now().Before(r.NotAfter) {
 			live = append(live, serial)
 		}
 	}

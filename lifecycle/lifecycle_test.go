@@ -5,14 +5,23 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/internal/faulty"
 	"github.com/bailiwick-go/bailiwick/lifecycle"
 	"github.com/bailiwick-go/bailiwick/lifecycle/lifecycletest"
 )
 
 func TestMemory(t *testing.T) {
 	lifecycletest.TestLaws(t, func(testing.TB) audit.Ledger { return audit.NewMemory() })
+}
+
+// TestFaultyMemory: a manager keeps its laws on a bad day.
+func TestFaultyMemory(t *testing.T) {
+	lifecycletest.TestFaults(t, func(testing.TB) audit.Ledger { return audit.NewMemory() }, func(l audit.Ledger, seed uint64) audit.Ledger {
+		return faulty.New(l, seed, faulty.Faults{Conflict: 40, Before: 50, After: 80, Late: 60, Cancel: 50, Hang: 10, Panic: 20, Read: 30, Slow: 100, Reorder: 300, Delay: 3 * time.Second})
+	})
 }
 
 func TestDocumentationHasEveryState(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
@@ -21,6 +22,9 @@ type Manager struct {
 	store *audit.Store
 	gate  *identity.Gate
 	auth  identity.Authority
+
+	mu      sync.Mutex
+	refused map[identity.ID]map[Event]bool // what was taken away, and is not on the record yet
 }
 
 // NewManager returns a manager over the store for callers of the gate. A nil store or gate is an error; a nil authority allows nothing
@@ -29,7 +33,7 @@ func NewManager(s *audit.Store, g *identity.Gate, a identity.Authority) (*Manage
 	if s == nil || g == nil {
 		return nil, errors.New("lifecycle: a manager needs a store and a gate")
 	}
-	return &Manager{NewDirectory(s), s, g, a}, nil
+	return &Manager{Directory: NewDirectory(s), store: s, gate: g, auth: a, refused: map[identity.ID]map[Event]bool{}}, nil
 }
 
 // Founders returns the writes that register the identities as active, for the first transaction of a store. Nobody allows them:
@@ -124,56 +128,80 @@ func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, 
 		})
 		return head, due, err
 	}
-	type result struct {
-		head   audit.EventID
-		due    []Effect
-		cannot error // a TransitionError, which is an answer: nothing is owed
+	type answer struct {
+		head audit.EventID
+		due  []Effect
+		err  error // that it may not be, or cannot
 	}
-	heard := make(chan result, 1)
+	var (
+		mu    sync.Mutex
+		heard *answer
+		told  bool // that the ledger has not answered
+	)
 	take := func(decided bool) func(ctx context.Context) error {
 		return func(ctx context.Context) error {
-			var r result
+			var a answer
 			err := audit.Retry(func() (err error) {
-				r.head, r.due, err = m.apply(ctx, c, id, ev, decided)
+				a.head, a.due, err = m.apply(ctx, c, id, ev, decided)
 				return err
 			})
-			if errors.As(err, new(*TransitionError)) {
-				r.cannot, err = err, nil
-			}
-			if !decided && audit.Unread(err) {
+			cannot := errors.As(err, new(*TransitionError))
+			if !decided && !cannot && audit.Unread(err) {
 				err = cmp.Or(m.mayKnown(ctx, c, id, ev), err) // whoever may not take away leaves nothing behind
 			}
-			if decided && errors.Is(err, identity.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
-				err = nil // somebody else has been there
+			if decided && (cannot || errors.Is(err, identity.ErrDenied) || errors.Is(err, identity.ErrNotFound) && !errors.Is(err, audit.ErrSeal)) {
+				err = nil // somebody else has been there, or it could not happen
 			}
-			if err == nil {
-				select {
-				case heard <- r:
-				default:
-				}
-				m.gate.Readmit(id)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				heard = &a
+				m.readmit(id, ev)
+			case decided || !cannot && audit.Unread(err) || errors.Is(err, audit.ErrConflict): // it is owed
+			case told: // what is in force has been decided
+				err = fmt.Errorf("lifecycle: %v", err)
+			default:
+				a.err, err = err, nil
+				heard = &a
 			}
 			return err
 		}
 	}
 	err = m.store.Take(ctx, fmt.Sprintf("identity %s: %s", id, ev), take(false), take(true))
-	if err == nil {
-		r := <-heard
-		return r.head, r.due, r.cannot
+	if err != nil {
+		err = cmp.Or(m.mayKnown(ctx, c, id, ev), err)
 	}
-	if !errors.Is(err, audit.ErrUnrecorded) {
+	mu.Lock()
+	defer mu.Unlock()
+	switch {
+	case heard != nil:
+		return heard.head, heard.due, heard.err
+	case !errors.Is(err, audit.ErrUnrecorded):
 		return audit.EventID{}, nil, err
 	}
-	if err := m.mayKnown(ctx, c, id, ev); err != nil {
-		return audit.EventID{}, nil, err
+	told = true
+	m.refuse(id, ev)
+	return audit.EventID{}, effects, err
+}
+
+// refuse makes the gate refuse the identity until readmit was called for every event that it is refused for.
+func (m *Manager) refuse(id identity.ID, ev Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.refused[id] == nil {
+		m.refused[id] = map[Event]bool{}
 	}
+	m.refused[id][ev] = true
 	m.gate.Refuse(id)
-	select {
-	case r := <-heard: // after all
+}
+
+func (m *Manager) readmit(id identity.ID, ev Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if delete(m.refused[id], ev); len(m.refused[id]) == 0 {
+		delete(m.refused, id)
 		m.gate.Readmit(id)
-		return r.head, r.due, r.cannot
-	default:
-		return audit.EventID{}, effects, err
 	}
 }
 

@@ -10,8 +10,9 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit"
 )
 
-// BenchmarkLedger measures a ledger: commits of one record with three keys and one event, by one caller and by 64 at once, each to records of its own; loads and
-// scans among 10,000 records; and what a relay does, which is to read 256 pending events and to mark them. The function open returns a new ledger at each call.
+// BenchmarkLedger measures a ledger: commits of one record with three keys and one event, by one caller and by 64 at once, each to records of
+// its own; loads and scans among 10,000 records; and what a relay does, which is to read 256 pending events and to mark them. The function open
+// returns a new ledger at each call.
 func BenchmarkLedger(b *testing.B, open func(b *testing.B) audit.Ledger) {
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("Commit/callers=%d", callers), func(b *testing.B) { benchmarkCommit(b, open(b), callers) })

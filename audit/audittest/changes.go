@@ -9,15 +9,16 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit"
 )
 
-// Changes generates changes for a new ledger. Each is valid by itself ([audit.Change.Check]); some conflict all the same. Their names and keys are few and
-// meet often, so that several of them have something to do with each other, and some are bytes that databases do not like.
+// Changes generates changes for a new ledger. Each is valid by itself ([audit.Change.Check]); some conflict all the same. Their names and keys
+// are few and meet often, so that several of them have something to do with each other, and some are bytes that databases do not like.
 func Changes() *rapid.Generator[audit.Change] {
 	return rapid.Custom(func(t *rapid.T) audit.Change {
 		return drawChange(t, newModel(), fmt.Sprint("change ", rapid.IntRange(0, 999).Draw(t, "ID")))
 	})
 }
 
-// Histories generates sequences of 1 to n changes for one new ledger, to be committed in their order. Most of them pass, some conflict, and some are there again.
+// Histories generates sequences of 1 to n changes for one new ledger, to be committed in their order. Most of them pass, some conflict, and some
+// are there again.
 func Histories(n int) *rapid.Generator[[]audit.Change] {
 	return rapid.Custom(func(t *rapid.T) []audit.Change {
 		var all []audit.Change

@@ -3,6 +3,7 @@ package audittest
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -12,8 +13,9 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit"
 )
 
-// TestDurableLedger tests what [TestLedger] does, and what is there after crashes. The function open returns a new ledger and a function that abandons it as a
-// crash would, in the middle of whatever it does and without closing it, and returns a ledger on the same storage. Each call of that is the next crash.
+// TestDurableLedger tests what [TestLedger] does, and what is there after crashes. The function open returns a new ledger and a function that
+// abandons it as a crash would, in the middle of whatever it does and without closing it, and returns a ledger on the same storage. Each call of
+// that is the next crash.
 func TestDurableLedger(t *testing.T, open func(t *testing.T) (l audit.Ledger, reopen func() audit.Ledger)) {
 	testCases(t, func(t *testing.T) audit.Ledger {
 		l, _ := open(t)
@@ -55,7 +57,8 @@ var durableCases = []durableCase{
 // testCrash crashes after each change, and commits it again.
 func testCrash(ctx context.Context, l audit.Ledger, reopen func() audit.Ledger) error {
 	m := newModel()
-	for _, words := range []string{"+ax,1,!u,k e1 e2", "+ax,2,!v,!w,l ?ay,0", "-bx,1", "-ax,3 e3", "! +ax,1", "+ay,1,!v,k,k m1,5 e9", "! m1,6", "! m2,5", "m2,6 m3,7 e5 e4", "#1",
+	for _, words := range []string{"+ax,1,!u,k e1 e2", "+ax,2,!v,!w,l ?ay,0", "-bx,1", "-ax,3 e3", "! +ax,1", "+ay,1,!v,k,k m1,5 e9", "! m1,6", "! m2,5",
+		"m2,6 m3,7 e5 e4", "#1",
 		"+bx,2,\x00,!\xff e6 m6,0 ?ax,3 ?ay,1", "! +az,1,!v", "! e1", "! e4", "! +bx,1", "! ?bx,1", "! m9,0", "+ay,2,!u,!w", "+az,1,!v e7 ?az,0"} {
 		c, conflicts := read(words)
 		if err := m.commit(ctx, l, c); err != nil {
@@ -98,8 +101,8 @@ func testCrashAfterMuch(ctx context.Context, l audit.Ledger, reopen func() audit
 	return m.compareScan(ctx, l, "a", "", end)
 }
 
-// testCrashMeanwhile crashes while callers commit. What was acknowledged is there, and of the rest each change wholly or not at all; after it was committed again,
-// once.
+// testCrashMeanwhile crashes while callers commit. What was acknowledged is there, and of the rest each change wholly or not at all; after it
+// was committed again, once.
 func testCrashMeanwhile(ctx context.Context, l audit.Ledger, reopen func() audit.Ledger) error {
 	var passed []audit.Change
 	for round := range 6 {
@@ -133,44 +136,49 @@ func testCrashMeanwhile(ctx context.Context, l audit.Ledger, reopen func() audit
 
 // afterCrash returns passed and what of the unknown has passed too.
 func afterCrash(ctx context.Context, l audit.Ledger, passed, unknown []audit.Change) ([]audit.Change, error) {
-	events, err := collect(l.Pending(ctx, 1e9))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := whole(events, false); err != nil {
-		return nil, err
-	}
-	there := func(c audit.Change) bool {
-		return slices.ContainsFunc(events, func(e audit.SealedEvent) bool { return e.ID == c.Events[0].ID })
-	}
-	for _, c := range passed {
-		if !there(c) {
-			return nil, fmt.Errorf("change %s was acknowledged and is gone", say(c))
-		}
-	}
-	for _, c := range unknown {
-		if there(c) {
-			passed = append(passed, c)
-		}
-	}
-	m, err := serial(passed)
-	if err == nil {
-		err = m.follow(ctx, l, m.events, passed)
-	}
-	if err == nil {
-		err = m.compare(ctx, l)
-	}
+	var there []audit.Change
+	var m *model
+	err := eventually(func() (err error) {
+		there, m, err = whatIsThere(ctx, l, passed, unknown)
+		return err
+	})
 	for i := 0; i < len(unknown) && err == nil; i++ {
 		before := len(m.changes)
 		if err = m.apply(ctx, l, unknown[i]); err == nil && len(m.changes) > before {
-			passed = append(passed, unknown[i])
+			there = append(there, unknown[i])
 		}
 	}
-	for i := 0; i < len(passed) && err == nil; i += 7 {
-		err = m.commit(ctx, l, passed[i])
+	for i := 0; i < len(there) && err == nil; i += 7 {
+		err = m.commit(ctx, l, there[i])
 	}
 	if err == nil {
 		err = m.compare(ctx, l)
 	}
-	return passed, err
+	return there, err
+}
+
+// whatIsThere returns passed and those of the unknown whose events are there, and the model after them, which is what l shows.
+func whatIsThere(ctx context.Context, l audit.Ledger, passed, unknown []audit.Change) ([]audit.Change, *model, error) {
+	events, err := collect(l.Pending(ctx, math.MaxInt))
+	if err == nil {
+		_, err = whole(events, false)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	absent := func(c audit.Change) bool {
+		return !slices.ContainsFunc(events, func(e audit.SealedEvent) bool { return e.ID == c.Events[0].ID })
+	}
+	if i := slices.IndexFunc(passed, absent); i >= 0 {
+		return nil, nil, fmt.Errorf("change %s was acknowledged and is gone", say(passed[i]))
+	}
+	there := slices.Concat(passed, slices.DeleteFunc(slices.Clone(unknown), absent))
+	m, err := serial(there)
+	if err == nil {
+		err = m.follow(ctx, l, m.events, there)
+	}
+	if err == nil {
+		err = m.compare(ctx, l)
+	}
+	return there, m, err
 }

@@ -110,8 +110,9 @@ func TestRandomChangesFindWhatIsWrong(t *testing.T) {
 	}
 	stay := func(_ int, l audit.Ledger) audit.Ledger { return l }
 	for _, w := range wrongCommits {
-		if !slices.Contains([]string{"lost update", "ghost mark", "changes are forgotten", "a unique key twice", "stale read of what is gone ignored", "the first mark stays",
-			"index given twice", "event twice", "unique key not freed by a tombstone", "a tombstone begins anew"}, w.is) {
+		if !slices.Contains([]string{"lost update", "ghost mark", "changes are forgotten", "a unique key twice",
+			"stale read of what is gone ignored", "the first mark stays", "index given twice", "event twice",
+			"unique key not freed by a tombstone", "a tombstone begins anew"}, w.is) {
 			continue
 		}
 		found := false

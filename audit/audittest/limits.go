@@ -14,7 +14,8 @@ import (
 
 // testBytes has names that differ in as little as names can.
 func testBytes(ctx context.Context, l audit.Ledger) error {
-	names := []string{"a", "a\x00", "\x00", "\x00a", "\x00\x00", "\xff", "\xff\xff", "A", "a ", " a", " ", "é", "e\u0301", "\xe9", "\xc3", "\ufffd", "'", "\"", "%", "_", "\\", "\\x00",
+	names := []string{"a", "a\x00", "\x00", "\x00a", "\x00\x00", "\xff", "\xff\xff", "A", "a ", " a", " ", "é", "e\u0301", "\xe9", "\xc3",
+		"\ufffd", "'", "\"", "%", "_", "\\", "\\x00",
 		"a\n", "NULL", "id/", "id/a", "\U0001f511", "0", "00", "1e0"}
 	m, keys := newModel(), []audit.Key{""}
 	for _, n := range names {
@@ -23,7 +24,8 @@ func testBytes(ctx context.Context, l audit.Ledger) error {
 	kinds := audit.Change{ID: "kinds"}
 	for i, n := range names {
 		// All of one kind, each with unique keys that nobody else has.
-		c := audit.Change{ID: n, Records: []audit.Record{{Kind: "\x00\xff", ID: audit.ID(n), Version: 1, Bytes: []byte(n), Keys: keys[i/2 : i/2+3], UniqueKeys: keys[2*i+1 : 2*i+3]}},
+		r := audit.Record{Kind: "\x00\xff", ID: audit.ID(n), Version: 1, Bytes: []byte(n), Keys: keys[i/2 : i/2+3], UniqueKeys: keys[2*i+1 : 2*i+3]}
+		c := audit.Change{ID: n, Records: []audit.Record{r},
 			Reads:  []audit.Read{{Kind: "\x00\xff", ID: audit.ID(n + "\x00\x00\x00"), Version: 0}},
 			Events: []audit.SealedEvent{{ID: eventID(fmt.Sprint(100 - i)), Bytes: []byte(n)}}}
 		if err := m.apply(ctx, l, c); err != nil {
@@ -40,7 +42,8 @@ func testBytes(ctx context.Context, l audit.Ledger) error {
 			return err
 		}
 		// The same name and keys in a kind of its own, as short a name as there is, and a tuple that runs together with the others.
-		kinds.Records = append(kinds.Records, audit.Record{Kind: audit.Kind(n), ID: "a", Version: 1, Bytes: []byte("\x00"), UniqueKeys: []audit.Key{"", "\x00"}, Keys: []audit.Key{"", "a"}},
+		kinds.Records = append(kinds.Records,
+			audit.Record{Kind: audit.Kind(n), ID: "a", Version: 1, Bytes: []byte("\x00"), UniqueKeys: []audit.Key{"", "\x00"}, Keys: []audit.Key{"", "a"}},
 			audit.Record{Kind: audit.Kind(n) + "a", ID: "\x00a", Version: 1, Bytes: []byte(n), UniqueKeys: []audit.Key{"a"}})
 	}
 	seen := map[object]bool{}
@@ -132,6 +135,10 @@ func testRefused(ctx context.Context, l audit.Ledger) error {
 		if _, err := l.Load(ctx, "a", "y"); !errors.Is(err, audit.ErrNotFound) {
 			return fmt.Errorf("a change with %s was written in part: %w", name, err)
 		}
+	}
+	stored := audit.Change{ID: first.ID, Reads: []audit.Read{{}}}
+	if err := l.Commit(ctx, stored); err == nil || errors.Is(err, audit.ErrConflict) {
+		return fmt.Errorf("a change that is refused, with the ID of one that is stored: the result is %v", err)
 	}
 	if err := m.compare(ctx, l, bounds[:4]...); err != nil {
 		return err

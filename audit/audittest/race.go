@@ -293,7 +293,8 @@ func drawStress(ctx context.Context, l audit.Ledger, caller, n int) (audit.Chang
 	}
 	parts := 1 + rand.IntN(3)
 	for i := range parts {
-		c.Events = append(c.Events, audit.SealedEvent{ID: eventID(fmt.Sprintf("%d%03d%d", 1+caller, n, parts-i)), Bytes: fmt.Appendf(nil, "%s %d %d %s %d", c.ID, i, parts, c.Records[0].ID, c.Records[0].Version)})
+		id, says := eventID(fmt.Sprintf("%d%03d%d", 1+caller, n, parts-i)), fmt.Appendf(nil, "%s %d %d %s %d", c.ID, i, parts, c.Records[0].ID, c.Records[0].Version)
+		c.Events = append(c.Events, audit.SealedEvent{ID: id, Bytes: says})
 	}
 	return c, nil
 }

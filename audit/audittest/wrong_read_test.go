@@ -15,10 +15,12 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit"
 )
 
+type scan = iter.Seq2[audit.Record, error]
+
 // scanning makes a ledger that does something else with what it found.
-func scanning(f func(all []audit.Record, ctx context.Context, l audit.Ledger, from, to audit.Key) iter.Seq2[audit.Record, error]) func(w *wrongLedger) {
+func scanning(f func(all []audit.Record, ctx context.Context, l audit.Ledger, from, to audit.Key) scan) func(w *wrongLedger) {
 	return func(w *wrongLedger) {
-		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
+		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) scan {
 			return func(yield func(audit.Record, error) bool) {
 				all, err := collect(w.Ledger.Scan(ctx, kind, from, to))
 				if err != nil {
@@ -75,7 +77,7 @@ func stubborn[T any](ctx context.Context, seq func(ctx context.Context) iter.Seq
 // pages makes a ledger that scans in pages of 100, each of them a scan that begins where f says after those that it has had.
 func pages(f func(had []audit.Record, all []audit.Record) []audit.Record) func(w *wrongLedger) {
 	return func(w *wrongLedger) {
-		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
+		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) scan {
 			return func(yield func(audit.Record, error) bool) {
 				var had []audit.Record
 				for {
@@ -157,31 +159,31 @@ var wrongReads = []wrong{
 			return r, err
 		}
 	}},
-	{"scan out of order", "scan", scanning(func(all []audit.Record, _ context.Context, _ audit.Ledger, _, _ audit.Key) iter.Seq2[audit.Record, error] {
+	{"scan out of order", "scan", scanning(func(all []audit.Record, _ context.Context, _ audit.Ledger, _, _ audit.Key) scan {
 		slices.Reverse(all)
 		return sequence(all)
 	})},
-	{"once for each record", "scan", scanning(func(all []audit.Record, _ context.Context, _ audit.Ledger, _, _ audit.Key) iter.Seq2[audit.Record, error] {
+	{"once for each record", "scan", scanning(func(all []audit.Record, _ context.Context, _ audit.Ledger, _, _ audit.Key) scan {
 		return sequence(slices.CompactFunc(all, func(a, b audit.Record) bool { return a.ID == b.ID }))
 	})},
-	{"not by ID", "scan", scanning(func(all []audit.Record, _ context.Context, _ audit.Ledger, from, to audit.Key) iter.Seq2[audit.Record, error] {
+	{"not by ID", "scan", scanning(func(all []audit.Record, _ context.Context, _ audit.Ledger, from, to audit.Key) scan {
 		return sequence(slices.DeleteFunc(all, func(r audit.Record) bool {
 			return !slices.ContainsFunc(slices.Concat(r.Keys, r.UniqueKeys), func(k audit.Key) bool { return from <= k && k < to })
 		}))
 	})},
 	{"with the end", "scan", func(w *wrongLedger) {
-		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
+		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) scan {
 			return w.Ledger.Scan(ctx, kind, from, to+"\x00")
 		}
 	}},
 	{"without the beginning", "scan", func(w *wrongLedger) {
-		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
+		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) scan {
 			return w.Ledger.Scan(ctx, kind, from+"\x00", to)
 		}
 	}},
 	{"scan misses rows", "scan of much", pages(func(had, all []audit.Record) []audit.Record { return all[min(len(had), len(all)):] })},
 	{"scan has rows twice", "scan of much", pages(func(had, all []audit.Record) []audit.Record { return all[max(0, min(len(had)-1, len(all))):] })},
-	{"rows first and records later", "scan meanwhile", scanning(func(all []audit.Record, ctx context.Context, l audit.Ledger, _, _ audit.Key) iter.Seq2[audit.Record, error] {
+	{"rows first and records later", "scan meanwhile", scanning(func(all []audit.Record, ctx context.Context, l audit.Ledger, _, _ audit.Key) scan {
 		for i, r := range all {
 			pause()
 			all[i], _ = l.Load(ctx, r.Kind, r.ID)
@@ -199,7 +201,7 @@ var wrongReads = []wrong{
 				return ctx.Err()
 			}
 		}
-		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
+		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) scan {
 			return func(yield func(audit.Record, error) bool) {
 				lock <- true
 				defer func() { <-lock }()
@@ -210,12 +212,12 @@ var wrongReads = []wrong{
 	{"three connections, one for each scan", "scan body", limited(3, true)},
 	{"what is left early is not given back", "scan body", limited(100, false)},
 	{"scan ends without its error", "scan error", func(w *wrongLedger) {
-		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
+		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) scan {
 			return silent(w.Ledger.Scan(ctx, kind, from, to))
 		}
 	}},
 	{"scan goes on after an error", "scan error", func(w *wrongLedger) {
-		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
+		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) scan {
 			return stubborn(ctx, func(ctx context.Context) iter.Seq2[audit.Record, error] { return w.Ledger.Scan(ctx, kind, from, to) })
 		}
 	}},
@@ -269,7 +271,7 @@ func limited(connections int, givesBack bool) func(w *wrongLedger) {
 				return ctx.Err()
 			}
 		}
-		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
+		w.scan = func(ctx context.Context, kind audit.Kind, from, to audit.Key) scan {
 			return func(yield func(audit.Record, error) bool) {
 				select {
 				case free <- true:

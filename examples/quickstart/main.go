@@ -4,7 +4,7 @@
 //	go run ./examples/quickstart [-policy FILE] [-org FILE] [-dir DIR [-db DSN]] [-pub KEY.pub]
 //
 // With -dir, the log, the keys and the state stay in the directory, and the next evening on it goes on where the last one stopped, or was
-// stopped: what was left open is given back, and who has left is gone. The state is in SQLite, in the file state.db; with -db it is in the schema
+// stopped: what was left open is ended, and who has left is gone. The state is in SQLite, in the file state.db; with -db it is in the schema
 // "bailiwick_quickstart" of a PostgreSQL database, to be named at each evening. The first evening keeps the policy and the organisation in the
 // directory for those that follow, which cannot have another policy.
 package main

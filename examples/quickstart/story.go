@@ -197,7 +197,7 @@ func (s *story) resume(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.say(t.Engineer, "still had %s of %s open, and takes it back: it is %s", g.Request.Role, g.FiledAt.Local().Format(time.DateTime), g.Status)
+		s.say(t.Engineer, "still had %s of %s open, which ends now: it is %s", g.Request.Role, g.FiledAt.Local().Format(time.DateTime), g.Status)
 	}
 	return s.sys.Lifecycle().EndDelegations(ctx, maya, maya.ID(), audit.EventID{})
 }

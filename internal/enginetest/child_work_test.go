@@ -29,13 +29,13 @@ func (h *host) step(ctx context.Context, op string, a args) (value, error) {
 // work lets a.Workers do mixed operations for a.For, each for an identity of its own with a name that begins with a.Tag. Where a.Key is the same
 // on several nodes, their workers fight for the same keys and nonces.
 func (h *host) work(ctx context.Context, a args) (value, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.For)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx) // what has been begun is finished
+	until := time.Now().Add(a.For)
 	var all sync.WaitGroup
 	for i := range a.Workers {
 		all.Go(func() {
 			w := worker{h: h, rng: rand.New(rand.NewPCG(a.Seed, uint64(i))), tag: fmt.Sprintf("%s-%d", a.Tag, i), shared: a.Key}
-			for ctx.Err() == nil {
+			for time.Now().Before(until) {
 				if err := w.turn(ctx); err != nil {
 					time.Sleep(10 * time.Millisecond)
 				}

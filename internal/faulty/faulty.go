@@ -1,5 +1,6 @@
-// Package faulty makes a bad day of a ledger, for tests of what stands on it. [New] puts it around any [audit.Ledger]. What [Faults] asks for happens by
-// chance, drawn from a seed, so that the same calls in the same order meet the same; [Ledger.Break] takes everything down at once, until [Ledger.Heal].
+// Package faulty makes a bad day of a ledger, for tests of what stands on it. [New] puts it around any [audit.Ledger]. What [Faults] asks for
+// happens by chance, drawn from a seed, so that the same calls in the same order meet the same; [Ledger.Break] takes everything down at once,
+// until [Ledger.Heal].
 //
 // Whoever commits the same change until the result is nil or [audit.ErrConflict], and reads until there is no error, sees a ledger that keeps its
 // contract. The one exception is [Faults.Conflict].

@@ -159,6 +159,7 @@ func TestPendingIsReordered(t *testing.T) {
 					time.Sleep(time.Minute)
 				}
 				l.Commit(t.Context(), event(2, c.second))
+				synctest.Wait()
 				var order string
 				for e, err := range l.Pending(t.Context(), 2) {
 					order += fmt.Sprintf("%s %v ", e.Bytes, err)
@@ -355,7 +356,8 @@ type spoilt struct{ audit.Ledger }
 
 func (l spoilt) Scan(context.Context, audit.Kind, audit.Key, audit.Key) iter.Seq2[audit.Record, error] {
 	return func(yield func(audit.Record, error) bool) {
-		_ = yield(change("1").Records[0], nil) && yield(audit.Record{Kind: "a"}, audit.ErrSeal) && yield(change("1").Records[0], nil) && yield(audit.Record{}, errors.New("end"))
+		r := change("1").Records[0]
+		_ = yield(r, nil) && yield(audit.Record{Kind: "a"}, audit.ErrSeal) && yield(r, nil) && yield(audit.Record{}, errors.New("end"))
 	}
 }
 

@@ -265,7 +265,12 @@ func (p *postgres) read(ctx context.Context, q query, args []any, collect func(*
 	}
 }
 
+// readTimeout is how long one read may take before its connection counts as dead.
+const readTimeout = 5 * time.Second
+
 func (p *postgres) readOnce(ctx context.Context, q query, args []any, collect func(*sql.Rows) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	rows, err := p.db.QueryContext(ctx, p.reads[q], args...)
 	if err != nil {
 		return err

@@ -58,6 +58,8 @@ func (p *postgres) commit(ctx context.Context, c *audit.Change) error {
 			return postgresError("committing, and it is in the way of others", err)
 		case class == taken && attempts[taken] >= maxTaken:
 			return fmt.Errorf("%w: the database refused it as not unique", audit.ErrConflict)
+		case class == taken:
+			want.mend = true
 		case class == lost && (isClosedDB(err) || time.Now().After(until)):
 			return postgresError("committing, and the outcome is unknown", err)
 		}
@@ -100,6 +102,11 @@ func (p *postgres) transact(ctx context.Context, conn *sql.Conn, c *audit.Change
 		}
 		return err
 	}
+	if want.mend {
+		if _, err := conn.ExecContext(ctx, p.in(postgresMend)); err != nil {
+			return err
+		}
+	}
 	s, err := p.gather(ctx, conn, c.ID, want)
 	if err != nil {
 		return err
@@ -110,12 +117,20 @@ func (p *postgres) transact(ctx context.Context, conn *sql.Conn, c *audit.Change
 	if err := s.check(c); err != nil {
 		return err
 	}
-	if err := p.write(ctx, conn, c.ID, s.seq, s.plan(c)); err != nil {
+	pl := s.plan(c)
+	pl.mend = want.mend
+	if err := p.write(ctx, conn, c.ID, s.seq, pl); err != nil {
 		return err
 	}
 	_, err = conn.ExecContext(ctx, "COMMIT")
 	return err
 }
+
+// postgresMend makes the sequences go on behind what is there. It runs while nobody else has a number and has not written it. Numbers of 2^62 and
+// more do not count.
+var postgresMend = fmt.Sprintf(`SELECT
+	setval('@.record_no', coalesce((SELECT max(no) FROM @.record WHERE no BETWEEN 1 AND 1::bigint << 62), 1)),
+	setval('@.event_seq', coalesce((SELECT max(seq) FROM @.event WHERE seq BETWEEN 1 AND 1::bigint << 62) / %d, 0) + 1)`, maxEvents)
 
 // maxEvents is the most events that a change may have. Each change with events has so many numbers for them, so that they stay together, and
 // gets these while it holds its locks, so that those of a change that is based on it are higher.
@@ -153,7 +168,7 @@ func (p *postgres) begin(id string, want *wanted) string {
 	}
 	slices.SortFunc(locks, func(a, b lock) int { return cmp.Compare(a.key, b.key) })
 	all := lock{p.lockKey("all"), true}
-	if len(locks) >= maxLocks {
+	if len(locks) >= maxLocks || want.mend {
 		locks, all.shared = nil, false
 	}
 	// A table that was small when a statement was first planned would be read from end to end as long as that plan is kept. And a node that is
@@ -259,16 +274,20 @@ func (p *postgres) gather(ctx context.Context, conn *sql.Conn, id string, want *
 // write writes the plan in one statement. Its parts see nothing of each other, and the constraints are checked at its end.
 func (p *postgres) write(ctx context.Context, conn *sql.Conn, id string, seq int64, pl plan) error {
 	q := statement{schema: p.schema}
-	parts, want := 0, 1
+	parts, want, counted := 0, 0, "SELECT FROM p0"
 	part := func(n int, text string) {
+		name := "p" + strconv.Itoa(parts)
 		if want += n; parts > 0 {
 			q.text(" RETURNING 1), ")
+			if n > 0 {
+				counted += " UNION ALL SELECT FROM " + name
+			}
 		}
-		q.text("p" + strconv.Itoa(parts) + " AS (" + text)
+		q.text(name + " AS (" + text)
 		parts++
 	}
 	q.text("WITH ")
-	part(0, "INSERT INTO @.change (id) VALUES (")
+	part(1, "INSERT INTO @.change (id) VALUES (")
 	q.arg([]byte(id), "bytea").text(")")
 	if rs := pl.insert; len(rs) > 0 {
 		part(len(rs), "INSERT INTO @.record (no, version, kind, id, keys, bytes) SELECT * FROM ")
@@ -290,7 +309,7 @@ func (p *postgres) write(ctx context.Context, conn *sql.Conn, id string, seq int
 	}
 	const same = " WHERE k.kind = w.kind AND k.key = w.key AND k.record = w.record"
 	if ks := pl.drop; len(ks) > 0 {
-		part(len(ks), "DELETE FROM @.key k USING ")
+		part(0, "DELETE FROM @.key k USING ") // one that is not there does not matter
 		keys(ks)
 		q.text(same)
 	}
@@ -302,6 +321,9 @@ func (p *postgres) write(ctx context.Context, conn *sql.Conn, id string, seq int
 	if ks := pl.add; len(ks) > 0 {
 		part(len(ks), "INSERT INTO @.key (kind, key, record, uniq) SELECT * FROM ")
 		keys(ks)
+		if pl.mend {
+			q.text(" ON CONFLICT (kind, key, record) DO UPDATE SET uniq = excluded.uniq")
+		}
 	}
 	if es := pl.events; len(es) > 0 {
 		part(len(es), "INSERT INTO @.event (seq, id, mark, bytes) SELECT * FROM ")
@@ -318,11 +340,7 @@ func (p *postgres) write(ctx context.Context, conn *sql.Conn, id string, seq int
 		rows(&q, ms, "id bytea, mark bigint", func(_ int, m audit.Mark) []any { return []any{eventBytes(m.Event), int64(m.Index)} })
 		q.text(" WHERE v.id = w.id AND v.mark IS NULL")
 	}
-	q.text(" RETURNING 1) SELECT count(*) FROM (SELECT FROM p0")
-	for i := 1; i < parts; i++ {
-		q.text(" UNION ALL SELECT FROM p" + strconv.Itoa(i))
-	}
-	q.text(") AS p")
+	q.text(" RETURNING 1) SELECT count(*) FROM (" + counted + ") AS p")
 	var got int
 	if err := conn.QueryRowContext(ctx, q.b.String(), q.args...).Scan(&got); err != nil {
 		return err

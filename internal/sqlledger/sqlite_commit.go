@@ -204,21 +204,25 @@ const (
 	writes
 )
 
+// Where numbers are given, those of 2^62 and more do not count: only somebody else than a ledger can have got there. And an index row that a new
+// one finds in its place is somebody else's too.
 var sqliteWrites = [writes]string{
 	selectChange: `SELECT 1 FROM bailiwick_change WHERE id = ?1`,
 	selectRecord: `SELECT no, version, keys, length(bytes) FROM bailiwick_record WHERE kind = ?1 AND id = ?2`,
 	selectOwner:  `SELECT record FROM bailiwick_key WHERE kind = ?1 AND key = ?2 AND uniq = 1`,
 	selectEvent:  `SELECT mark FROM bailiwick_event WHERE id = ?1`,
 	selectIndex:  `SELECT id FROM bailiwick_event WHERE mark = ?1`,
-	selectNext:   `SELECT coalesce(max(no), 0) + 1 FROM bailiwick_record`,
+	selectNext:   `SELECT coalesce((SELECT no FROM bailiwick_record WHERE no < 1 << 62 ORDER BY no DESC LIMIT 1), 0) + 1`,
 	insertChange: `INSERT INTO bailiwick_change (id) VALUES (?1)`,
 	insertRecord: `INSERT INTO bailiwick_record (no, version, keys, bytes, kind, id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`,
 	updateRecord: `UPDATE bailiwick_record SET version = ?2, keys = ?3, bytes = ?4 WHERE no = ?1`,
 	deleteKey:    `DELETE FROM bailiwick_key WHERE kind = ?1 AND key = ?2 AND record = ?3`,
 	updateKey:    `UPDATE bailiwick_key SET uniq = ?4 WHERE kind = ?1 AND key = ?2 AND record = ?3`,
-	insertKey:    `INSERT INTO bailiwick_key (kind, key, record, uniq) VALUES (?1, ?2, ?3, ?4)`,
-	insertEvent:  `INSERT INTO bailiwick_event (id, mark, bytes) VALUES (?1, ?2, ?3)`,
-	updateEvent:  `UPDATE bailiwick_event SET mark = ?2 WHERE id = ?1 AND mark IS NULL`,
+	insertKey: `INSERT INTO bailiwick_key (kind, key, record, uniq) VALUES (?1, ?2, ?3, ?4)
+		ON CONFLICT (kind, key, record) DO UPDATE SET uniq = excluded.uniq`,
+	insertEvent: `INSERT INTO bailiwick_event (seq, id, mark, bytes) VALUES
+		(coalesce((SELECT seq FROM bailiwick_event WHERE seq < 1 << 62 ORDER BY seq DESC LIMIT 1), 0) + 1, ?1, ?2, ?3)`,
+	updateEvent: `UPDATE bailiwick_event SET mark = ?2 WHERE id = ?1 AND mark IS NULL`,
 }
 
 // A writer is the connection that writes, with its statements.
@@ -333,8 +337,8 @@ func (w *writer) write(ctx context.Context, id string, p plan) error {
 			return err
 		}
 	}
-	for _, k := range p.drop {
-		if err := w.exec(ctx, deleteKey, []byte(k.kind), []byte(k.key), k.record); err != nil {
+	for _, k := range p.drop { // one that is not there does not matter
+		if _, err := w.stmts[deleteKey].ExecContext(ctx, []byte(k.kind), []byte(k.key), k.record); err != nil {
 			return err
 		}
 	}

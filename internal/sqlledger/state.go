@@ -23,6 +23,7 @@ type wanted struct {
 	unique        []uniqueKey
 	events        []audit.EventID
 	fresh         bool // whether some of the events are new
+	mend          bool // whether numbers and rows of the index are in the way that no ledger has put there
 	indexes       []uint64
 }
 
@@ -168,6 +169,7 @@ type plan struct {
 	add            []keyRow
 	events         []eventRow
 	marks          []audit.Mark // of events that were stored before
+	mend           bool         // rows of the index that are there already are written over
 }
 
 type recordRow struct {

@@ -3,6 +3,7 @@ package lifecycletest
 import (
 	"crypto/sha256"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -69,12 +70,23 @@ func (m *model) live(l *link) bool {
 // versions counts the events of each version.
 func versions(l audit.Ledger) map[audit.Object]int {
 	out := map[audit.Object]int{}
-	for e, err := range l.Pending(ctx, 1<<20) {
-		if o := must(audit.ParseEvent(must(e.Bytes, err)[9+sha256.Size:])).Object; o != nil {
+	for e := range eventsOf(l) {
+		if o := e.Object; o != nil {
 			out[audit.Object{Kind: o.Kind, ID: o.ID, Version: o.Version}]++
 		}
 	}
 	return out
+}
+
+// eventsOf yields what is on the record and not in a log yet.
+func eventsOf(l audit.Ledger) iter.Seq[audit.Event] {
+	return func(yield func(audit.Event) bool) {
+		for sealed, err := range l.Pending(ctx, 1<<20) {
+			if !yield(must(audit.ParseEvent(must(sealed.Bytes, err)[9+sha256.Size:]))) { // after its seal
+				return
+			}
+		}
+	}
 }
 
 // once reports unless each version up to the given one has one event, and no later one has any.

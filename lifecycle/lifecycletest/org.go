@@ -68,21 +68,34 @@ func must[T any](v T, err error) T {
 
 func newOrg(t rapid.TB, l audit.Ledger) *org {
 	o := &org{t: t, ledger: &ledger{Ledger: l}}
-	clock := func() time.Time { o.seconds.Add(1); return o.now() }
-	o.store = must(audit.NewStore(ctx, audit.StoreConfig{Ledger: o.ledger, Origin: "test.example/org",
-		SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: clock}))
+	o.store = o.newStore(o.ledger)
 	genesis := o.store.NewEvent("test.genesis", audit.Actor{}, audit.EventID{})
 	founders := must(lifecycle.Founders(o.store, genesis.ID, person("root"), person("alice"), person("bob")))
 	if err := o.store.Commit(ctx, audit.Tx{Writes: founders, Events: []*audit.Event{genesis}}); err != nil {
 		t.Fatal(err)
 	}
+	o.begin()
+	o.root, o.alice, o.bob = o.enter("root"), o.enter("alice"), o.enter("bob")
+	return o
+}
+
+func (o *org) newStore(l audit.Ledger) *audit.Store {
+	return must(audit.NewStore(ctx, audit.StoreConfig{Ledger: l, Origin: "test.example/org", SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: o.tick}))
+}
+
+// begin begins anew on the ledger, as another process does. Nobody has entered.
+func (o *org) begin() {
+	o.store = o.newStore(o.ledger)
 	idp := identity.AuthenticatorFunc(func(_ context.Context, proof []byte) (identity.Assertion, error) {
 		return identity.Assertion{Subject: string(proof), AAL: identity.AAL2, AuthenticatedAt: o.now()}, nil
 	})
-	o.gate = must(identity.NewGate(lifecycle.NewDirectory(o.store), map[string]identity.Authenticator{"sso": idp}, clock))
+	o.gate = must(identity.NewGate(lifecycle.NewDirectory(o.store), map[string]identity.Authenticator{"sso": idp}, o.tick))
 	o.Manager = must(lifecycle.NewManager(o.store, o.gate, o))
-	o.root, o.alice, o.bob = o.enter("root"), o.enter("alice"), o.enter("bob")
-	return o
+}
+
+func (o *org) tick() time.Time {
+	o.seconds.Add(1)
+	return o.now()
 }
 
 func (o *org) now() time.Time {

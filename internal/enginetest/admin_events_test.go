@@ -1,0 +1,149 @@
+package enginetest
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/bailiwick-go/bailiwick/audit"
+)
+
+// An eventAt is the row of an event.
+type eventAt struct {
+	seq   int64
+	id    []byte
+	mark  *int64
+	bytes []byte
+}
+
+// events returns the rows of the events in the ledger's order: those that wait for the log, or all.
+func (w *adminWorld) events(pending bool) (all []eventAt) {
+	w.Helper()
+	rows, err := w.raw.QueryContext(w.ctx, w.in(`SELECT seq, id, mark, bytes FROM @event ORDER BY seq`))
+	w.must(err)
+	defer rows.Close()
+	for rows.Next() {
+		var e eventAt
+		w.must(rows.Scan(&e.seq, &e.id, &e.mark, &e.bytes))
+		if !pending || e.mark == nil {
+			all = append(all, e)
+		}
+	}
+	w.must(rows.Err())
+	return all
+}
+
+func (w *adminWorld) insertEvent(seq int64, id, bytes []byte) {
+	w.Helper()
+	w.one(`INSERT INTO @event (seq, id, mark, bytes) VALUES ($1, $2, NULL, $3)`, seq, id, bytes)
+}
+
+// wait makes events wait for the log: those of a grant of lena's, of three versions, and one of its use.
+func (w *adminWorld) wait() {
+	w.Helper()
+	w.log.stop(true)
+	g := w.active("lena", "dba")
+	w.name(string(g.ID), "the waiting")
+	_, err := w.sys.JIT().Use(w.ctx, w.as("lena"), "db:read", "db/orders")
+	w.must(err)
+}
+
+// madeUp returns the ID of an event that nobody has committed.
+func madeUp(n int) []byte {
+	id := bytes.Repeat([]byte{0}, 16)
+	id[6], id[8], id[14], id[15] = 0x70, 0x80, byte(n>>8), byte(n)
+	return id
+}
+
+const notSealed = "seal is broken: event "
+
+var eventAttacks = []attack{
+	{name: "events waited", before: (*adminWorld).wait, do: func(w *adminWorld) {}},
+	{name: "an event inserted", do: func(w *adminWorld) { w.insertEvent(5, madeUp(1), []byte("{}")) }},
+	{name: "what is no event inserted", do: func(w *adminWorld) {
+		w.insertEvent(5, []byte("x"), []byte("{}"))
+		w.insertEvent(6, []byte{}, []byte{})
+	}},
+	{name: "more events inserted than are looked at", do: func(w *adminWorld) {
+		for n := range 600 {
+			id := madeUp(n)
+			if n%2 == 1 {
+				id = id[10:]
+			}
+			w.insertEvent(int64(100+n), id, []byte("{}"))
+		}
+	}, relay: many},
+	{name: "a copy of an event inserted", do: func(w *adminWorld) { w.insertEvent(5, madeUp(1), w.events(false)[3].bytes) }},
+	{name: "another tenant's event inserted", do: func(w *adminWorld) {
+		o := newAdminWorld(w.T, w.engine, "test.example/other", 7)
+		e := o.events(false)[3]
+		w.insertEvent(5, e.id, e.bytes)
+	}},
+	{name: "a waiting event edited", before: (*adminWorld).wait, do: func(w *adminWorld) {
+		e := w.events(true)[1]
+		w.one(`UPDATE @event SET bytes = $1 WHERE seq = $2`, append(e.bytes[:len(e.bytes)-1:len(e.bytes)-1], '!'), e.seq)
+	}},
+	{name: "two waiting events swapped", before: (*adminWorld).wait, do: func(w *adminWorld) {
+		e := w.events(true)
+		w.one(`UPDATE @event SET bytes = $1 WHERE seq = $2`, e[1].bytes, e[2].seq)
+		w.one(`UPDATE @event SET bytes = $1 WHERE seq = $2`, e[2].bytes, e[1].seq)
+	}},
+	{name: "a waiting event deleted", before: (*adminWorld).wait, do: func(w *adminWorld) {
+		w.one(`DELETE FROM @event WHERE seq = $1`, w.events(true)[1].seq)
+	}},
+	{name: "a waiting event about no record deleted", before: (*adminWorld).wait, do: func(w *adminWorld) {
+		w.one(`DELETE FROM @event WHERE seq = $1`, w.events(true)[3].seq)
+	}},
+	{name: "a waiting event marked", before: (*adminWorld).wait, do: func(w *adminWorld) {
+		w.one(`UPDATE @event SET mark = 1000 WHERE seq = $1`, w.events(true)[2].seq)
+	}},
+	{name: "a waiting event marked with the next index", before: (*adminWorld).wait, do: func(w *adminWorld) {
+		last := w.events(false)
+		n := int64(len(last) - len(w.events(true)))
+		w.one(`UPDATE @event SET mark = $1 WHERE seq = $2`, n, w.events(true)[3].seq)
+	}},
+	{name: "waiting events renumbered", before: (*adminWorld).wait, do: func(w *adminWorld) {
+		e := w.events(true)
+		for i := range e {
+			w.one(`UPDATE @event SET seq = $1 WHERE seq = $2`, e[len(e)-1].seq+int64(100-i), e[i].seq)
+		}
+	}},
+	{name: "a mark removed", do: func(w *adminWorld) { w.one(`UPDATE @event SET mark = NULL WHERE mark = 3`) }},
+	{name: "every mark removed", do: func(w *adminWorld) { w.sql(`UPDATE @event SET mark = NULL`) }},
+	{name: "a mark moved", do: func(w *adminWorld) { w.one(`UPDATE @event SET mark = 1000 WHERE mark = 3`) }},
+	{name: "the last mark moved", do: func(w *adminWorld) {
+		w.one(`UPDATE @event SET mark = 1000 WHERE mark = $1`, len(w.events(false))-1)
+	}},
+	{name: "two marks swapped", do: func(w *adminWorld) {
+		w.one(`UPDATE @event SET mark = 1000 WHERE mark = 3`)
+		w.one(`UPDATE @event SET mark = 3 WHERE mark = 4`)
+		w.one(`UPDATE @event SET mark = 4 WHERE mark = 1000`)
+	}},
+	{name: "a logged event edited", do: func(w *adminWorld) { w.one(`UPDATE @event SET bytes = $1 WHERE mark = 3`, []byte("{}")) }},
+	{name: "a logged event deleted", do: func(w *adminWorld) { w.one(`DELETE FROM @event WHERE mark = 3`) }},
+	{name: "the number of the last event taken", do: func(w *adminWorld) { w.insertEvent(1<<63-1, madeUp(1), []byte("{}")) }},
+	{name: "the number of the last record taken", do: func(w *adminWorld) {
+		w.one(`INSERT INTO @record (no, version, kind, id, keys, bytes) VALUES ($1, 1, $2, $2, $2, $2)`, int64(1<<63-1), []byte("x"))
+	}},
+	{name: "change IDs deleted", do: func(w *adminWorld) { w.sql(`DELETE FROM @change`) }},
+	{name: "change IDs inserted", do: func(w *adminWorld) {
+		for n := range 100 {
+			w.one(`INSERT INTO @change (id) VALUES ($1)`, fmt.Append(nil, "guess ", n))
+		}
+	}},
+	{name: "event numbers set back", engine: "postgresql", before: (*adminWorld).wait, do: func(w *adminWorld) {
+		w.sql(`SELECT setval('@event_seq', 1)`)
+	}},
+	{name: "event numbers set back further", engine: "postgresql", before: (*adminWorld).wait, do: func(w *adminWorld) {
+		w.sql(`ALTER SEQUENCE @event_seq MINVALUE -1000 RESTART -1000`)
+	}, then: func(w *adminWorld) {
+		_, err := w.sys.Revoke(w.ctx, w.as("root"), w.active("lena", "reader").ID)
+		w.must(err)
+	}},
+	{name: "record numbers set back", engine: "postgresql", do: func(w *adminWorld) { w.sql(`SELECT setval('@record_no', 1)`) }},
+}
+
+// many stands for more findings than a table holds.
+const many = "many"
+
+var _ = slices.Clone[[]audit.EventID]
