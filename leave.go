@@ -18,18 +18,20 @@ import (
 // recorded: see [Health].
 func (s *System) Revoke(ctx context.Context, c identity.Caller, grant audit.ID) ([]credentials.Serial, error) {
 	known := s.issuer.Known(string(grant))
-	if err := s.jit.Revoke(ctx, c, grant, audit.EventID{}); errors.Is(err, audit.ErrUnrecorded) {
+	err := s.jit.Revoke(ctx, c, grant, audit.EventID{})
+	switch {
+	case errors.Is(err, audit.ErrUnrecorded) && !errors.Is(err, audit.ErrSeal):
 		return known, err
-	} else if err != nil {
+	case err != nil && !errors.Is(err, audit.ErrUnrecorded):
 		return nil, err
 	}
-	live, err := s.issuer.Settle(ctx, string(grant))
+	live, settled := s.issuer.Settle(ctx, string(grant))
 	for _, serial := range known { // by whatever the ledger's index shows
 		if !slices.Contains(live, serial) {
 			live = append(live, serial)
 		}
 	}
-	return live, err
+	return live, errors.Join(err, settled)
 }
 
 // A Departure says how far the effects of a transition have come.

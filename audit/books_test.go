@@ -20,6 +20,7 @@ import (
 type books struct {
 	mu      sync.Mutex
 	records map[object]audit.Record
+	past    map[object][]audit.Record // every version that there was
 	index   map[row]bool
 	changes map[string]bool
 	events  []audit.SealedEvent
@@ -41,7 +42,7 @@ type row struct {
 }
 
 func newBooks() *books {
-	return &books{records: map[object]audit.Record{}, index: map[row]bool{}, changes: map[string]bool{}, known: map[audit.EventID]bool{},
+	return &books{records: map[object]audit.Record{}, past: map[object][]audit.Record{}, index: map[row]bool{}, changes: map[string]bool{}, known: map[audit.EventID]bool{},
 		marks: map[audit.EventID]uint64{}, indexes: map[uint64]audit.EventID{}}
 }
 
@@ -49,7 +50,7 @@ func TestBooksAreALedger(t *testing.T) {
 	audittest.TestLedger(t, func(*testing.T) audit.Ledger { return newBooks() })
 }
 
-// on sets what is called before "load KIND/ID", "commit", "scan KIND" and "pending" are done; an error is returned instead.
+// on sets what is called before "load KIND/ID", "commit", "mark", "scan KIND" and "pending" are done; an error is returned instead.
 func (b *books) on(hook func(ctx context.Context, op string) error) { b.hook.Store(&hook) }
 
 func (b *books) before(ctx context.Context, op string) error {
@@ -86,7 +87,11 @@ func (b *books) Load(ctx context.Context, kind audit.Kind, id audit.ID) (audit.R
 }
 
 func (b *books) Commit(ctx context.Context, c audit.Change) error {
-	if err := cmp.Or(c.Check(), b.before(ctx, "commit")); err != nil {
+	op := "commit"
+	if len(c.Marks) > 0 {
+		op = "mark"
+	}
+	if err := cmp.Or(c.Check(), b.before(ctx, op)); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -100,6 +105,7 @@ func (b *books) Commit(ctx context.Context, c audit.Change) error {
 	b.changes[c.ID] = true
 	for _, r := range c.Records {
 		b.put(copyOf(r))
+		b.past[object{r.Kind, r.ID}] = append(b.past[object{r.Kind, r.ID}], copyOf(r))
 	}
 	for _, e := range c.Events {
 		b.events, b.known[e.ID] = append(b.events, audit.SealedEvent{ID: e.ID, Bytes: bytes.Clone(e.Bytes)}), true

@@ -14,12 +14,13 @@ import (
 )
 
 const (
-	relayBatch  = 256             // the most that a relay appends before it marks what it appended
-	relayKnown  = 1 << 20         // entries of the log of which a relay keeps the IDs
-	relaySlack  = 2 * time.Minute // by how much the order of the log may differ from that of the events' IDs
-	relayDeaf   = 5 * time.Second // after which a node that does not reach the ledger gives the log to another
-	pendingPeek = 64              // of the oldest pending events, how many are looked at to find one that is sealed
-	pendingMost = 64 * 8 * 8 * 8  // how many if those are not
+	relayBatch  = 256                    // the most that a relay appends before it marks what it appended
+	relayKnown  = 1 << 20                // entries of the log of which a relay keeps the IDs
+	relaySlack  = 2 * time.Minute        // by how much the order of the log may differ from that of the events' IDs
+	relayDeaf   = 5 * time.Second        // after which a node that does not reach the ledger gives the log to another
+	relaySure   = 100 * time.Millisecond // for how long a ledger that had the last marks is taken to have them
+	pendingPeek = 64                     // of the oldest pending events, how many are looked at to find one that is sealed
+	pendingMost = 64 * 8 * 8 * 8         // how many if those are not
 )
 
 // ErrRewound means that a log and a ledger are not of one history: one of them was set back, or is another system's.
@@ -50,6 +51,8 @@ type Relay struct {
 	refused map[string]error // pending events that are not as they were sealed, or are in the log already
 	moved   []error          // entries at the log's end that the ledger gives another index, or none
 	known   known
+	last    Change    // the marks that were made last
+	sure    time.Time // when the ledger was known to have them
 }
 
 // known are the IDs of the log's last entries.
@@ -192,6 +195,11 @@ func (r *Relay) batch(ctx context.Context) (int, error) {
 			refused[cmp.Or(sealed.ID.String(), err.Error())] = err
 		} else if len(events) < relayBatch {
 			events = append(events, e)
+		}
+	}
+	if time.Since(r.sure) > relaySure {
+		if err := r.put(ctx, r.last); err != nil {
+			return 0, err
 		}
 	}
 	grew := len(refused) > len(r.refused) // the window was too small to see past them
@@ -341,9 +349,20 @@ func (r *Relay) mark(ctx context.Context, ids []EventID, first uint64) error {
 	for i, id := range ids {
 		c.Marks = append(c.Marks, Mark{id, first + uint64(i)})
 	}
+	return r.put(ctx, c)
+}
+
+// put commits marks, new ones or the last ones once more: that changes nothing where the ledger has them, and tells one that was set back.
+func (r *Relay) put(ctx context.Context, c Change) error {
+	if len(c.Marks) == 0 {
+		return nil
+	}
 	err := r.store.commit(ctx, c)
 	if errors.Is(err, ErrConflict) {
-		return fmt.Errorf("%w: entries %d to %d of the log: %v", ErrRewound, first, first+uint64(len(ids))-1, err)
+		return fmt.Errorf("%w: entries %d to %d of the log: %v", ErrRewound, c.Marks[0].Index, c.Marks[len(c.Marks)-1].Index, err)
+	}
+	if err == nil {
+		r.last, r.sure = c, time.Now()
 	}
 	return err
 }

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Problem says what is wrong with an object or an event of a ledger.
@@ -47,7 +49,7 @@ type told struct {
 type inspection struct {
 	s      *Store
 	told   map[objectID]*told
-	events map[EventID]struct{} // in the log
+	events map[EventID]uint64 // in the log, by their index
 	found  []Finding
 }
 
@@ -86,7 +88,8 @@ func (v *inspection) log(r *Reader, cp Checkpoint, from, to uint64) error {
 		if err != nil {
 			return err
 		}
-		v.events[e.ID] = struct{}{}
+		v.events[e.ID] = from
+		from++
 		v.tell(e)
 	}
 	return nil
@@ -97,7 +100,7 @@ func (v *inspection) log(r *Reader, cp Checkpoint, from, to uint64) error {
 // version and with the digest that was last told, under its keys and no others. What was undone together with its events before these reached
 // the log leaves no trace. It keeps a few hundred bytes for each object in memory.
 func (s *Store) VerifyState(ctx context.Context, r *Reader) ([]Finding, error) {
-	v := &inspection{s: s, told: map[objectID]*told{}, events: map[EventID]struct{}{}}
+	v := &inspection{s: s, told: map[objectID]*told{}, events: map[EventID]uint64{}}
 	before, err := r.Checkpoint()
 	if err != nil {
 		return nil, err
@@ -118,7 +121,7 @@ func (s *Store) VerifyState(ctx context.Context, r *Reader) ([]Finding, error) {
 		return nil, err
 	}
 	var waiting []Event
-	for sealed, err := range s.ledger.Pending(ctx, int(^uint(0)>>1)) {
+	for sealed, err := range s.ledger.Pending(ctx, math.MaxInt) {
 		if errors.Is(err, ErrSeal) {
 			v.report("", "", NotSealed, "%v", err)
 			continue
@@ -133,7 +136,6 @@ func (s *Store) VerifyState(ctx context.Context, r *Reader) ([]Finding, error) {
 		}
 		waiting = append(waiting, e)
 	}
-	seen := len(v.events)
 	after, err := r.Checkpoint()
 	if err != nil {
 		return nil, err
@@ -141,22 +143,69 @@ func (s *Store) VerifyState(ctx context.Context, r *Reader) ([]Finding, error) {
 	if err := v.log(r, after, before.Size, after.Size); err != nil {
 		return nil, err
 	}
+	var last []EventID
 	for _, e := range waiting {
-		if _, logged := v.events[e.ID]; !logged {
+		switch index, logged := v.events[e.ID]; {
+		case !logged:
 			v.tell(e)
-		} else if uint64(seen) == before.Size && after.Size == before.Size {
+		case index+relayBatch < before.Size: // a relay marks what it has appended before it appends more
 			v.report("", ID(e.ID.String()), Remarked, "it is in the log")
+		default:
+			last = append(last, e.ID)
 		}
+	}
+	if err := v.unmarked(ctx, r, after, last); err != nil {
+		return nil, err
+	}
+	if records, err = v.again(ctx, records); err != nil {
+		return nil, err
 	}
 	v.compare(records)
 	slices.SortFunc(v.found, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID)) })
 	return v.found, nil
 }
 
+// What a relay may be about to mark is looked at again so often, and after so long.
+const (
+	unmarkedLooks = 5
+	unmarkedWait  = 50 * time.Millisecond
+)
+
+// unmarked reports those of the events at the log's end that stay without a mark while nothing moves.
+func (v *inspection) unmarked(ctx context.Context, r *Reader, at Checkpoint, ids []EventID) error {
+	for look := 0; len(ids) > 0; look++ {
+		now, err := r.Checkpoint()
+		if err != nil || now.Size != at.Size {
+			return err
+		}
+		if look == unmarkedLooks {
+			break
+		}
+		select {
+		case <-time.After(unmarkedWait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		waits := map[EventID]bool{}
+		for sealed, err := range v.s.ledger.Pending(ctx, math.MaxInt) {
+			if err != nil && !errors.Is(err, ErrSeal) {
+				return err
+			}
+			waits[sealed.ID] = true
+		}
+		ids = slices.DeleteFunc(ids, func(id EventID) bool { return !waits[id] })
+	}
+	for _, id := range ids {
+		v.report("", ID(id.String()), Remarked, "it is in the log")
+	}
+	return nil
+}
+
 type seenRecord struct {
 	id      objectID
 	version uint64
 	digest  Digest
+	again   bool // it was read after everything had been told
 }
 
 // records reads what the ledger has: by the index of IDs, and then what the log tells of and that did not show.
@@ -216,23 +265,50 @@ func (v *inspection) record(ctx context.Context, out []seenRecord, id objectID) 
 		v.report(id.kind, id.id, Diverted, "%d keys lead to it, it has %d", t.hits, len(keys))
 	}
 	for _, k := range keys {
-		led := false
+		led, also := false, ID("")
 		for found, err := range v.s.ledger.Scan(ctx, id.kind, k, k+"\x00") {
 			if err != nil && !errors.Is(err, ErrSeal) {
 				return out, err
 			}
 			led = led || err == nil && found.ID == id.id
 			if err == nil && found.ID != id.id && slices.Contains(r.UniqueKeys, k) && slices.Contains(found.UniqueKeys, k) {
-				v.report(id.kind, id.id, Diverted, "its unique key %q is also that of %q", k, found.ID)
+				also = found.ID
 			}
 		}
-		if !led { // unless it has changed meanwhile
-			if now, err := v.s.ledger.Load(ctx, id.kind, id.id); err == nil && now.Version == r.Version {
-				v.report(id.kind, id.id, Diverted, "the key %q does not lead to it", k)
-			}
+		if led && also == "" {
+			continue
+		}
+		now, err := v.s.ledger.Load(ctx, id.kind, id.id)
+		switch {
+		case err != nil || now.Version != r.Version: // it has changed meanwhile
+		case !led:
+			v.report(id.kind, id.id, Diverted, "the key %q does not lead to it", k)
+		default:
+			v.report(id.kind, id.id, Diverted, "its unique key %q is also that of %q", k, also)
 		}
 	}
-	return append(out, seenRecord{id, r.Version, d}), nil
+	return append(out, seenRecord{id: id, version: r.Version, digest: d}), nil
+}
+
+// again reads once more what was behind what was told since: it must have come up with that.
+func (v *inspection) again(ctx context.Context, records []seenRecord) (_ []seenRecord, err error) {
+	at := map[objectID]uint64{}
+	for _, r := range records {
+		at[r.id] = r.version
+	}
+	first := len(records)
+	for id, t := range v.told {
+		if at[id] >= t.last || !slices.Contains(v.s.tables(), id.kind) {
+			continue
+		}
+		if records, err = v.record(ctx, records, id); err != nil {
+			return nil, err
+		}
+	}
+	for i := range records[first:] {
+		records[first+i].again = true
+	}
+	return records, nil
 }
 
 func (v *inspection) compare(records []seenRecord) {
@@ -242,6 +318,9 @@ func (v *inspection) compare(records []seenRecord) {
 		switch {
 		case r.version < t.first:
 			v.report(r.id.kind, r.id.id, RolledBack, "it is at version %d, the log tells of %d", r.version, t.first)
+		case r.again && r.version < t.last:
+			v.report(r.id.kind, r.id.id, RolledBack, "it is at version %d, an event that waits for the log tells of %d", r.version, t.last)
+		case r.again && r.version > t.last: // it goes on
 		case !ok:
 			v.report(r.id.kind, r.id.id, Untold, "no event tells of version %d", r.version)
 		case d != r.digest:

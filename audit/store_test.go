@@ -84,7 +84,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// A keeper keeps things, each with an index key and a unique key.
+// A keeper keeps things, the even ones with index keys, each with a unique key.
 type keeper struct {
 	*audit.Store
 	audit.Table[thing]
@@ -97,7 +97,10 @@ func open(l audit.Ledger, origin string, key []byte) keeper {
 func openStore(cfg audit.StoreConfig) keeper {
 	s := must(audit.NewStore(context.Background(), cfg))
 	return keeper{s, audit.NewTable(s, "thing", func(v *thing) (index, unique []audit.Key) {
-		return []audit.Key{"even/" + audit.Key(fmt.Sprint(v.N%2 == 0))}, []audit.Key{audit.Key(fmt.Sprint("n/", v.N))}
+		if v.N%2 == 0 {
+			index = []audit.Key{"even", "even/" + audit.Key(fmt.Sprint(v.N%4 == 0))}
+		}
+		return index, []audit.Key{audit.Key(fmt.Sprint("n/", v.N))}
 	})}
 }
 

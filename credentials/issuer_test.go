@@ -10,10 +10,18 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	. "github.com/bailiwick-go/bailiwick/credentials/credentialstest"
+	"github.com/bailiwick-go/bailiwick/internal/faulty"
 )
 
 func TestMemory(t *testing.T) {
 	TestLaws(t, func(testing.TB) audit.Ledger { return audit.NewMemory() })
+}
+
+// TestFaultyMemory: an issuer keeps its laws on a bad day.
+func TestFaultyMemory(t *testing.T) {
+	TestFaults(t, func(testing.TB) audit.Ledger { return audit.NewMemory() }, func(l audit.Ledger, seed uint64) audit.Ledger {
+		return faulty.New(l, seed, faulty.Faults{Conflict: 40, Before: 50, After: 80, Late: 60, Cancel: 50, Hang: 10, Panic: 20, Read: 30, Slow: 100, Reorder: 300, Delay: 3 * time.Second})
+	})
 }
 
 func TestAnIssuerOfNothing(t *testing.T) {

@@ -264,8 +264,8 @@ func (i *Issuer) record(ctx context.Context, serial Serial, status string, actor
 	return err
 }
 
-// Settle revokes, in the library's own name, every credential that rests on the grant, if that has ended before its time. It returns the
-// serials of those whose NotAfter lies ahead. What fails does not keep it from the others; the error joins what went wrong. If the ledger does not
+// Settle revokes, in the library's own name, every credential that rests on the grant, if that has ended before its time or is not as it was
+// sealed. It returns the serials of those whose NotAfter lies ahead. What fails does not keep it from the others; the error joins what went wrong. If the ledger does not
 // answer, it is done when it does, and the error wraps [audit.ErrUnrecorded].
 func (i *Issuer) Settle(ctx context.Context, grant string) (live []Serial, _ error) {
 	owe := func(err error) error {
@@ -278,10 +278,11 @@ func (i *Issuer) Settle(ctx context.Context, grant string) (live []Serial, _ err
 	if audit.Unanswered(err) {
 		err = owe(err)
 	}
-	if err != nil || cause.IsZero() {
+	broken := errors.Is(err, audit.ErrSeal) // then it holds for nothing
+	if !broken && (err != nil || cause.IsZero()) {
 		return nil, err
 	}
-	var errs []error
+	errs := []error{err}
 	seen := map[audit.ID]bool{}
 	one := func(row audit.Row[record]) {
 		if seen[row.ID] = true; i.cfg.Store.Now().Before(row.Value.NotAfter) {
@@ -333,21 +334,21 @@ func (i *Issuer) RevokeSubject(ctx context.Context, c identity.Caller, id identi
 	if _, err := i.cfg.Gate.Admit(c, i.cfg.Store.Now()); err != nil {
 		return nil, refuse(err)
 	}
-	done, err := i.revokeAll(ctx, audit.ActorOf(c), id, cause, func(row audit.Row[record]) error {
+	done, unread, err := i.revokeAll(ctx, id, func(row audit.Row[record]) error {
 		return i.revoke(ctx, c, row, cause)
 	})
-	if audit.Unanswered(err) && !errors.Is(err, audit.ErrUnrecorded) {
+	if unread != nil {
 		if err := i.cfg.Gate.MayTakeAway(ctx, c, id, i.cfg.Authority, "credential:revoke"); err != nil {
 			return done, refuse(err)
 		}
-		return i.unheard(ctx, audit.ActorOf(c), id, cause, err)
+		more, owed := i.unheard(ctx, audit.ActorOf(c), id, cause, unread)
+		return append(done, more...), errors.Join(err, owed)
 	}
 	return done, err
 }
 
-// revokeAll calls one for each live credential with id on its chain.
-func (i *Issuer) revokeAll(ctx context.Context, actor audit.Actor, id identity.ID, cause audit.EventID,
-	one func(row audit.Row[record]) error) (done []Serial, _ error) {
+// revokeAll calls one for each live credential with id on its chain. The error unread says that the ledger has not shown all of them.
+func (i *Issuer) revokeAll(ctx context.Context, id identity.ID, one func(row audit.Row[record]) error) (done []Serial, unread, _ error) {
 	now := i.cfg.Store.Now()
 	var errs []error
 	seen := map[audit.ID]bool{}
@@ -364,7 +365,7 @@ func (i *Issuer) revokeAll(ctx context.Context, actor audit.Actor, id identity.I
 	}
 	for row, err := range i.of(ctx, "chain/"+audit.Key(id.String())) {
 		if audit.Unanswered(err) {
-			return done, errors.Join(append(errs, err)...)
+			return done, err, errors.Join(errs...)
 		}
 		if err == nil {
 			revoke(row)
@@ -374,21 +375,21 @@ func (i *Issuer) revokeAll(ctx context.Context, actor audit.Actor, id identity.I
 	for _, row := range i.unseen(seen, func(r *record) bool { return slices.Contains(r.Chain, id) }) {
 		revoke(row)
 	}
-	return done, errors.Join(errs...)
+	return done, nil, errors.Join(errs...)
 }
 
 // unheard is revokeAll without the ledger: at once for what is known here, and for all when the ledger answers.
 func (i *Issuer) unheard(ctx context.Context, actor audit.Actor, id identity.ID, cause audit.EventID, err error) ([]Serial, error) {
 	done := i.cut(func(r *record) bool { return slices.Contains(r.Chain, id) })
 	return done, i.cfg.Store.Take(ctx, "credentials of "+id.String(), func(context.Context) error { return err }, func(ctx context.Context) error {
-		_, err := i.revokeAll(ctx, actor, id, cause, func(row audit.Row[record]) error {
+		_, unread, err := i.revokeAll(ctx, id, func(row audit.Row[record]) error {
 			serial, err := ParseSerial(string(row.ID))
 			if err == nil {
 				err = i.end(ctx, serial, row.Value.NotAfter, statusRevoked, actor, cause)
 			}
 			return err
 		})
-		return err
+		return errors.Join(unread, err)
 	})
 }
 

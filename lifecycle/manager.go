@@ -159,6 +159,9 @@ func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, 
 				heard = &a
 				m.readmit(id, ev)
 			case decided || !cannot && audit.Unread(err) || errors.Is(err, audit.ErrConflict): // it is owed
+				if told { // somebody else may have done it meanwhile, and it was undone
+					m.refuse(id, ev)
+				}
 			case told: // what is in force has been decided
 				err = fmt.Errorf("lifecycle: %v", err)
 			default:

@@ -41,6 +41,7 @@ type System struct {
 	Live func(ctx context.Context, c identity.Caller, grant string, needs []credentials.Need) (credentials.Bounds, error)
 
 	directory directory
+	clock     func() time.Time // in place of Now unless it is nil
 }
 
 // NewSystem returns a system with the minters. It panics if they are not accepted.
@@ -59,17 +60,27 @@ func newSystem(l audit.Ledger, minters map[string]credentials.Minter, authority 
 		}
 		s.directory[id] = v
 	}
-	clock := func() time.Time { return s.Now }
 	seed := sha256.Sum256([]byte("receipts"))
-	s.Store = must(audit.NewStore(context.Background(), audit.StoreConfig{Ledger: s.Ledger, Origin: "test.example/prod",
-		SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: clock}))
+	s.Store = s.newStore()
 	s.Config = credentials.Config{
 		Store: s.Store, Live: live{s}, Minters: maps.Clone(minters), Authority: authority, MaxLifetime: 8 * time.Hour,
-		Gate:     must(identity.NewGate(s.directory, map[string]identity.Authenticator{"test": authenticator{}}, clock)),
+		Gate:     must(identity.NewGate(s.directory, map[string]identity.Authenticator{"test": authenticator{}}, s.now)),
 		Receipts: must(audit.NewReceipts(s.Store.Origin(), ed25519.NewKeyFromSeed(seed[:]), nil)),
 	}
 	s.Issuer = must(credentials.NewIssuer(context.Background(), s.Config))
 	return s
+}
+
+func (s *System) now() time.Time {
+	if s.clock != nil {
+		return s.clock()
+	}
+	return s.Now
+}
+
+func (s *System) newStore() *audit.Store {
+	return must(audit.NewStore(context.Background(), audit.StoreConfig{Ledger: s.Ledger, Origin: "test.example/prod",
+		SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: s.now}))
 }
 
 // Caller returns the identity as a caller; [Agent] acts under a delegation of [Human]'s that ends four hours after Start.

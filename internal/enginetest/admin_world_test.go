@@ -204,7 +204,7 @@ func (w *adminWorld) must(err error) {
 
 func (w *adminWorld) name(id, name string) { w.names[id] = name }
 
-var someID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{16}`)
+var someID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]{16,20}`)
 
 // say puts names in the place of IDs.
 func (w *adminWorld) say(text string) string {
@@ -212,7 +212,7 @@ func (w *adminWorld) say(text string) string {
 		if n := w.names[id]; n != "" {
 			return n
 		}
-		return "some"
+		return "X"
 	})
 }
 
@@ -440,8 +440,8 @@ func (w *adminWorld) add(r savedRow, id []byte) {
 	w.must(w.raw.QueryRowContext(w.ctx, w.in(`SELECT max(no) FROM @record`)).Scan(&last))
 	r.no, r.id = last+1000, id
 	w.one(`INSERT INTO @record (no, version, kind, id, keys, bytes) VALUES ($1, $2, $3, $4, $5, $6)`, r.no, r.version, r.kind, r.id, r.keys, r.bytes)
-	r.index = append(slices.Clone(r.index), append([]byte("id/"), id...))
-	r.index = slices.DeleteFunc(r.index, func(k []byte) bool { return bytes.HasPrefix(k, []byte("id/")) && string(k[3:]) != string(id) })
+	r.index = slices.DeleteFunc(slices.Clone(r.index), func(k []byte) bool { return bytes.HasPrefix(k, []byte("id/")) })
+	r.index = append(r.index, append([]byte("id/"), id...))
 	r.unique = make([]bool, len(r.index))
 	w.putIndex(r)
 }

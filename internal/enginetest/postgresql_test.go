@@ -133,19 +133,19 @@ func TestPostgreSQLSettings(t *testing.T) {
 	mustCommit(t, l, put("first", "x", 1))
 	for _, setting := range []string{"fsync", "synchronous_commit"} {
 		mustExec(t, d.db, "ALTER SYSTEM SET "+setting+" = off", "SELECT pg_reload_conf()")
-		eventually(t, func() bool { // a session reads the settings before its next statement
+		eventually(t, 10*time.Second, "it does not come about", func() bool { // a session reads the settings before its next statement
 			err := l.Commit(t.Context(), put("off", "away", 5))
 			return err != nil && strings.Contains(err.Error(), setting)
 		})
 		wantError(t, l.Commit(t.Context(), put("off", "x", 2)), setting)
 		wantError(t, d.node(t).Open(t.Context()), setting)
 		mustExec(t, d.db, "ALTER SYSTEM RESET "+setting, "SELECT pg_reload_conf()")
-		eventually(t, func() bool { return d.node(t).Open(t.Context()) == nil })
+		eventually(t, 10*time.Second, "it does not come about", func() bool { return d.node(t).Open(t.Context()) == nil })
 	}
-	eventually(t, func() bool { return l.Commit(t.Context(), put("off", "x", 2)) == nil })
+	eventually(t, 10*time.Second, "it does not come about", func() bool { return l.Commit(t.Context(), put("off", "x", 2)) == nil })
 
 	mustExec(t, d.db, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
-	eventually(t, func() bool { return d.node(t).Open(t.Context()) != nil })
+	eventually(t, 10*time.Second, "it does not come about", func() bool { return d.node(t).Open(t.Context()) != nil })
 	mustCommit(t, l, put("not by default", "x", 3))
 
 	s.stop(syscall.SIGINT)
@@ -165,15 +165,6 @@ func TestPostgreSQLSettings(t *testing.T) {
 	mustExec(t, d.db, "SELECT pg_promote()")
 	if err := <-promoted; err != nil {
 		t.Errorf("a change while the standby became a primary: %v", err)
-	}
-}
-
-func eventually(t testing.TB, is func() bool) {
-	t.Helper()
-	for until := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("it does not come about")
-		}
 	}
 }
 
@@ -257,8 +248,9 @@ func TestPostgreSQLAway(t *testing.T) {
 type scissors struct {
 	listener net.Listener
 	server   string
-	cut      atomic.Int32 // of the next cut: 0 not at all, 1 before, 2 after
+	cut      atomic.Int32 // of the next cut: 0 not at all, 1 before, 2 after; 3 is to hold it
 	cuts     atomic.Int32
+	held     chan struct{} // is received from when one is held, and again when it may go on
 }
 
 func newScissors(t testing.TB, s *postgres) *scissors {
@@ -266,7 +258,7 @@ func newScissors(t testing.TB, s *postgres) *scissors {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &scissors{listener: l, server: fmt.Sprint("127.0.0.1:", s.port)}
+	p := &scissors{listener: l, server: fmt.Sprint("127.0.0.1:", s.port), held: make(chan struct{})}
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -326,6 +318,9 @@ func (p *scissors) serve(client net.Conn) {
 			case 2:
 				p.cuts.Add(1)
 				deaf.Store(true)
+			case 3:
+				p.held <- struct{}{}
+				p.held <- struct{}{}
 			}
 		}
 		server.Write(append(head, body...))
@@ -362,7 +357,7 @@ func TestPostgreSQLLostCommit(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		eventually(t, func() bool { return p.cuts.Load() == 11 })
+		eventually(t, 10*time.Second, "it does not come about", func() bool { return p.cuts.Load() == 11 })
 		for other.Commit(t.Context(), put("other", "x", 11)) != nil {
 			return // the change itself was first
 		}
@@ -374,6 +369,54 @@ func TestPostgreSQLLostCommit(t *testing.T) {
 	}
 	if v, n := versionOf(t, l, "x"), len(pendingOf(t, l)); v != 11 || n != 11 {
 		t.Errorf("version %d with %d events", v, n)
+	}
+}
+
+// A change that is committed while pending events are read page by page has its place before the end of the first page. What is based on it comes
+// later, and is not yielded without it.
+func TestPostgreSQLPendingAcrossPages(t *testing.T) {
+	s := pgServer(t)
+	p := newScissors(t, s)
+	d := newPostgresDatabase(t, s)
+	slow := d.on(t, d.pool(t, "host=127.0.0.1", fmt.Sprint("port=", p.listener.Addr().(*net.TCPAddr).Port)))
+	l := d.node(t)
+	for _, l := range []*sqlledger.Ledger{slow, l} {
+		if err := l.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, based := put("first", "x", 1), put("based", "x", 2)
+	p.cut.Store(3)
+	done := make(chan error)
+	go func() { done <- slow.Commit(t.Context(), first) }()
+	<-p.held // its events have their numbers
+	for i := range 15 {
+		many := audit.Change{ID: fmt.Sprint("many", i)}
+		for range 40 { // a change with many more would wait for everything that is under way
+			many.Events = append(many.Events, sealedEvent())
+		}
+		mustCommit(t, l, many)
+	}
+	at, n := map[audit.EventID]int{}, 0
+	for e, err := range l.Pending(t.Context(), 10000) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			<-p.held
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			mustCommit(t, l, based)
+		}
+		n++
+		at[e.ID] = n
+	}
+	if at[based.Events[0].ID] > 0 && at[first.Events[0].ID] == 0 || n < 600 {
+		t.Errorf("of %d events, the first is at %d and what is based on it at %d", n, at[first.Events[0].ID], at[based.Events[0].ID])
+	}
+	if all := pendingOf(t, l); len(all) != 602 || all[0].ID != first.Events[0].ID || all[601].ID != based.Events[0].ID {
+		t.Errorf("there are %d events", len(all))
 	}
 }
 
@@ -392,9 +435,8 @@ func TestPostgreSQLRefusedBytesAreNotSent(t *testing.T) {
 	}
 	for round := range 30 {
 		first := put(fmt.Sprint("first", round), audit.ID(fmt.Sprint(round)), 1)
-		for i := range 3 {
+		for range 3 {
 			first.Events = append(first.Events, sealedEvent())
-			_ = i
 		}
 		mustCommit(t, nodes[0], first)
 		var changes []audit.Change
@@ -449,17 +491,49 @@ func TestPostgreSQLRefusedBytesAreNotSent(t *testing.T) {
 func TestPostgreSQLUsesIndexes(t *testing.T) {
 	s := pgServer(t)
 	d := newPostgresDatabase(t, s)
-	l := d.node(t)
-	mustCommit(t, l, put("first", "first", 1))
-	d.exec(t, `INSERT INTO @record SELECT n + 10, 1, 'k', convert_to('r' || n, 'UTF8'), '\x0101016100', 'x' FROM generate_series(1, 20000) n`,
-		`INSERT INTO @key SELECT n + 10, false, 'k', convert_to('id/r' || n, 'UTF8') FROM generate_series(1, 20000) n`,
-		`INSERT INTO @key SELECT n + 10, false, 'k', 'a' FROM generate_series(1, 20000) n`,
+	db := d.pool(t)
+	db.SetMaxIdleConns(1)
+	l := d.on(t, db)
+	work := func(name string, reading bool) {
+		for i := range uint64(10) {
+			c := put(fmt.Sprint("change", name, i), audit.ID(fmt.Sprint(name, "x", i)), 1, "key")
+			c.Reads = []audit.Read{{Kind: "k", ID: "first"}, {Kind: "k", ID: "none"}}
+			c.Records[0].UniqueKeys = []audit.Key{audit.Key(fmt.Sprint(name, "u", i))}
+			mustCommit(t, l, c)
+			mustCommit(t, l, audit.Change{ID: c.ID + "m", Marks: []audit.Mark{{Event: c.Events[0].ID, Index: uint64(lastEvent.Load())<<20 + i}}})
+			if !reading {
+				continue
+			}
+			versionOf(t, l, "r100")
+			n := 0
+			for _, err := range l.Scan(t.Context(), "k", "a", "b") {
+				if n++; err != nil {
+					t.Fatal(err)
+				}
+				if n == 100 {
+					break
+				}
+			}
+			for range l.Scan(t.Context(), "k", "id/r500", "id/r501") {
+			}
+			pendingOf(t, l)
+		}
+	}
+	work("small", false) // what is planned now stays planned
+	d.exec(t, "VACUUM @record", "VACUUM @key", "VACUUM @event", "VACUUM @change")
+	work("vacuumed", false)
+	d.exec(t, `INSERT INTO @record SELECT n + 1000, 1, 'k', convert_to('r' || n, 'UTF8'), '\x0101016100', 'x' FROM generate_series(1, 20000) n`,
+		`INSERT INTO @key SELECT n + 1000, false, 'k', convert_to('id/r' || n, 'UTF8') FROM generate_series(1, 20000) n`,
+		`INSERT INTO @key SELECT n + 1000, false, 'k', 'a' FROM generate_series(1, 20000) n`,
 		`INSERT INTO @event SELECT n, n, decode(lpad(to_hex(n), 32, '0'), 'hex'), 'x' FROM generate_series(1, 20000) n`,
 		`INSERT INTO @change SELECT decode(lpad(to_hex(n), 32, '0'), 'hex') FROM generate_series(1, 20000) n`,
 		`SELECT setval('@record_no', 50000)`)
-	reads := func() map[string]int64 {
-		// Sessions report what they did when they have been idle for a while, or end.
+	counts := func() map[string]int64 {
+		// A session reports what it did when it ends, and else once in a while.
 		l.Close()
+		db.SetMaxIdleConns(0)
+		db.SetMaxIdleConns(1)
+		time.Sleep(1100 * time.Millisecond)
 		rows, err := d.db.Query(`SELECT relname, coalesce(seq_tup_read, 0) FROM pg_stat_user_tables WHERE schemaname = $1`, d.schema)
 		if err != nil {
 			t.Fatal(err)
@@ -476,42 +550,18 @@ func TestPostgreSQLUsesIndexes(t *testing.T) {
 		}
 		return m
 	}
-	for _, analyzed := range []bool{false, true} {
-		if analyzed {
-			d.exec(t, "ANALYZE @record", "ANALYZE @key", "ANALYZE @event", "ANALYZE @change")
-		}
-		time.Sleep(1100 * time.Millisecond) // PostgreSQL counts once a second
-		before := reads()
-		db := d.pool(t)
-		l := d.on(t, db)
-		for i := range uint64(20) {
-			c := put(fmt.Sprint("change", analyzed, i), audit.ID(fmt.Sprint(analyzed, "x", i)), 1, "key")
-			c.Reads = []audit.Read{{Kind: "k", ID: "r17", Version: 1}, {Kind: "k", ID: "none"}}
-			c.Records[0].UniqueKeys = []audit.Key{audit.Key(fmt.Sprint(analyzed, "u", i))}
-			mustCommit(t, l, c)
-			mustCommit(t, l, audit.Change{ID: c.ID + "m", Marks: []audit.Mark{{Event: c.Events[0].ID, Index: 1<<40 + uint64(len(c.ID))*1000 + i}}})
-			versionOf(t, l, "r100")
-			n := 0
-			for _, err := range l.Scan(t.Context(), "k", "a", "b") {
-				if n++; err != nil || n == 100 {
-					if err != nil {
-						t.Fatal(err)
-					}
-					break
-				}
-			}
-			for range l.Scan(t.Context(), "k", "id/r500", "id/r501") {
-			}
-			pendingOf(t, l)
-		}
-		db.Close()
-		time.Sleep(1100 * time.Millisecond)
-		for name, n := range reads() {
+	check := func(when string, work func()) {
+		before := counts()
+		work()
+		for name, n := range counts() {
 			if name != "meta" && n != before[name] {
-				t.Errorf("analyzed %v: %d rows of %s were read from end to end", analyzed, n-before[name], name)
+				t.Errorf("%s: %d rows of %s were read from end to end", when, n-before[name], name)
 			}
 		}
 	}
+	check("not analyzed", func() { work("grown", true) })
+	d.exec(t, "ANALYZE @record", "ANALYZE @key", "ANALYZE @event", "ANALYZE @change")
+	check("analyzed", func() { work("analyzed", true) })
 }
 
 // The time is the server's, and it is there once the ledger is open.

@@ -18,6 +18,6 @@ func TestSQLiteByAnotherDriver(t *testing.T) {
 	audittest.TestLedger(t, func(t *testing.T) audit.Ledger {
 		l := sqlledger.SQLite(openSQLite(t, "sqlite3", "file:"+filepath.Join(t.TempDir(), "l.db")))
 		t.Cleanup(func() { l.Close() })
-		return quiet{l}
+		return &mortal{Ledger: l}
 	})
 }

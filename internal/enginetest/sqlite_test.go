@@ -36,25 +36,46 @@ func openSQLite(t testing.TB, driver, name string) *sql.DB {
 	return db
 }
 
-// A quiet ledger hides that SQLite's could tell a time: it never does.
-type quiet struct{ audit.Ledger }
+// A mortal is a ledger that acknowledges nothing any more after its death. It also hides that SQLite's could tell a time, which it never does.
+type mortal struct {
+	audit.Ledger
+	mu   sync.Mutex
+	dead bool
+}
+
+func (m *mortal) Commit(ctx context.Context, c audit.Change) error {
+	err := m.Ledger.Commit(ctx, c)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead {
+		return errors.New("it is dead")
+	}
+	return err
+}
+
+func (m *mortal) die() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dead = true
+}
 
 func TestSQLite(t *testing.T) {
 	audittest.TestDurableLedger(t, func(t *testing.T) (audit.Ledger, func() audit.Ledger) {
-		dir := t.TempDir()
-		file := filepath.Join(dir, "0.db")
-		open := func() audit.Ledger {
-			l := sqlledger.SQLite(openSQLite(t, "sqlite", "file:"+file))
+		dir, crashes := t.TempDir(), 0
+		file := func() string { return filepath.Join(dir, fmt.Sprint(crashes, ".db")) }
+		open := func() *mortal {
+			l := sqlledger.SQLite(openSQLite(t, "sqlite", "file:"+file()))
 			t.Cleanup(func() { l.Close() })
-			return quiet{l}
+			return &mortal{Ledger: l}
 		}
-		crashes := 0
-		return open(), func() audit.Ledger {
+		now := open()
+		return now, func() audit.Ledger {
+			now.die() // what it has acknowledged is on the disk
+			before := file()
 			crashes++
-			next := filepath.Join(dir, fmt.Sprint(crashes, ".db"))
-			copyAsCrashed(t, file, next)
-			file = next
-			return open()
+			copyAsCrashed(t, before, file())
+			now = open()
+			return now
 		}
 	})
 }
@@ -220,7 +241,8 @@ func TestSQLiteGroupMembersAreIndependent(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	large := put("large", "large", 1)
 	large.Records[0].Bytes = make([]byte, audit.MaxBytes+1)
-	twice := put("twice", "twice", 1)
+	twice, spoilt := put("twice", "twice", 1), put("cancelled", "cancelled", 1)
+	spoilt.Records[0].UniqueKeys = []audit.Key{"u"}
 	calls := []struct {
 		is  string
 		ctx context.Context
@@ -229,7 +251,7 @@ func TestSQLiteGroupMembersAreIndependent(t *testing.T) {
 	}{
 		{"conflicts", t.Context(), put("conflicts", "first", 1), func(err error) bool { return errors.Is(err, audit.ErrConflict) }},
 		{"too large", t.Context(), large, func(err error) bool { return err != nil && !errors.Is(err, audit.ErrConflict) }},
-		{"cancelled", cancelled, put("cancelled", "cancelled", 1), func(err error) bool { return errors.Is(err, context.Canceled) }},
+		{"cancelled", cancelled, spoilt, func(err error) bool { return errors.Is(err, context.Canceled) }},
 		{"fails", t.Context(), put("fails", "fails", 1), func(err error) bool { return err != nil && strings.Contains(err.Error(), "full") }},
 		{"good", t.Context(), put("good", "good", 1), func(err error) bool { return err == nil }},
 		{"once", t.Context(), twice, func(err error) bool { return err == nil }},
@@ -239,7 +261,13 @@ func TestSQLiteGroupMembersAreIndependent(t *testing.T) {
 	var wg sync.WaitGroup
 	results := make([]error, len(calls))
 	for i, c := range calls {
-		wg.Go(func() { results[i] = l.Commit(c.ctx, c.c) })
+		wg.Go(func() {
+			results[i] = l.Commit(c.ctx, c.c)
+			if c.is == "cancelled" { // it may yet be committed, as it was
+				clear(c.c.Records[0].Bytes)
+				c.c.Records[0].UniqueKeys[0] = "spoilt"
+			}
+		})
 	}
 	time.Sleep(50 * time.Millisecond)
 	cancel()
@@ -255,6 +283,9 @@ func TestSQLiteGroupMembersAreIndependent(t *testing.T) {
 		if v := versionOf(t, l, id); v != want {
 			t.Errorf("%s is at version %d, not %d", id, v, want)
 		}
+	}
+	if r, err := l.Load(t.Context(), "k", "cancelled"); err == nil && (string(r.Bytes) != "cancelled" || r.UniqueKeys[0] != "u") {
+		t.Errorf("what was cancelled is %q", r.Bytes)
 	}
 }
 

@@ -198,6 +198,9 @@ func TestSQLNodesTogether(t *testing.T) {
 // Several nodes may start at once on an empty database.
 func TestSQLNodesStartTogether(t *testing.T) {
 	onBoth(t, func(t *testing.T, d *sqlDatabase) {
+		if d.server != nil {
+			d.exec(t, "CREATE SCHEMA "+d.schema)
+		}
 		var wg sync.WaitGroup
 		for i := range 8 {
 			l := d.node(t)
@@ -445,13 +448,13 @@ func TestSQLSwallowedWrites(t *testing.T) {
 		first.Events = append(first.Events, sealedEvent())
 		mustCommit(t, l, first)
 		c := put("second", "first", 2, "new")
-		c.Records[0].UniqueKeys = []audit.Key{"k"}
+		c.Records[0].UniqueKeys = []audit.Key{"old"}
 		c.Records = append(c.Records, audit.Record{Kind: "k", ID: "second", Version: 1, Bytes: []byte("x"), Keys: []audit.Key{"y"}})
 		c.Marks = []audit.Mark{{Event: first.Events[1].ID, Index: 7}}
 		if d.server != nil {
 			d.exec(t, "CREATE FUNCTION @swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
 		}
-		for _, on := range []string{"INSERT ON @change", "INSERT ON @record", "UPDATE ON @record", "INSERT ON @key", "DELETE ON @key", "INSERT ON @event", "UPDATE ON @event"} {
+		for _, on := range []string{"INSERT ON @change", "INSERT ON @record", "UPDATE ON @record", "INSERT ON @key", "UPDATE ON @key", "INSERT ON @event", "UPDATE ON @event"} {
 			if d.server != nil {
 				d.exec(t, "CREATE TRIGGER swallow BEFORE "+on+" FOR EACH ROW EXECUTE FUNCTION @swallow()")
 			} else {

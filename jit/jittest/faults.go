@@ -20,6 +20,7 @@ import (
 func TestFaults(t *testing.T, open func(t testing.TB) audit.Ledger, spoil func(l audit.Ledger, seed uint64) audit.Ledger) {
 	rapid.Check(t, func(rt *rapid.T) {
 		rapid.SyncTest(rt, func(rt *rapid.T) {
+			defer time.Sleep(time.Hour) // for what is on its way: time stands still from the end on
 			sound := timeless(open(t))
 			l := &spoilt{sound}
 			s := &story{world: newWorld(rt, l), sound: sound, names: map[identity.ID]string{}, taken: map[audit.ID]string{}, closed: map[audit.ID]jit.Status{}}
