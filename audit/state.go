@@ -154,7 +154,7 @@ func (s *Store) VerifyState(ctx context.Context, r *Reader) ([]Finding, error) {
 			last = append(last, e.ID)
 		}
 	}
-	if err := v.unmarked(ctx, r, after, last); err != nil {
+	if err := v.unmarked(ctx, last); err != nil {
 		return nil, err
 	}
 	if records, err = v.again(ctx, records); err != nil {
@@ -171,16 +171,9 @@ const (
 	unmarkedWait  = 50 * time.Millisecond
 )
 
-// unmarked reports those of the events at the log's end that stay without a mark while nothing moves.
-func (v *inspection) unmarked(ctx context.Context, r *Reader, at Checkpoint, ids []EventID) error {
-	for look := 0; len(ids) > 0; look++ {
-		now, err := r.Checkpoint()
-		if err != nil || now.Size != at.Size {
-			return err
-		}
-		if look == unmarkedLooks {
-			break
-		}
+// unmarked reports those of the events at the log's end that stay without a mark.
+func (v *inspection) unmarked(ctx context.Context, ids []EventID) error {
+	for look := 0; len(ids) > 0 && look < unmarkedLooks; look++ {
 		select {
 		case <-time.After(unmarkedWait):
 		case <-ctx.Done():

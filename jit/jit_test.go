@@ -47,9 +47,15 @@ func TestAnEngineOfNothing(t *testing.T) {
 	}
 }
 
+// badDays are a little of everything, and much of what is worst.
+var badDays = []faulty.Faults{
+	{Conflict: 40, Before: 50, After: 80, Late: 60, Cancel: 50, Hang: 10, Panic: 20, Read: 30, Slow: 100, Reorder: 300, Delay: 3 * time.Second},
+	{Before: 300, After: 200, Late: 150, Hang: 20, Read: 100, Slow: 100, Delay: 100 * time.Millisecond},
+}
+
 // TestFaultyMemory: an engine keeps its laws on a bad day.
 func TestFaultyMemory(t *testing.T) {
 	jittest.TestFaults(t, func(testing.TB) audit.Ledger { return audit.NewMemory() }, func(l audit.Ledger, seed uint64) audit.Ledger {
-		return faulty.New(l, seed, faulty.Faults{Conflict: 40, Before: 50, After: 80, Late: 60, Cancel: 50, Hang: 10, Panic: 20, Read: 30, Slow: 100, Reorder: 300, Delay: 3 * time.Second})
+		return faulty.New(l, seed, badDays[seed%uint64(len(badDays))])
 	})
 }

@@ -39,7 +39,9 @@ func narrows(w *adminWorld) {
 // everybody loses everything where nobody can tell whether something was taken away elsewhere.
 var (
 	everybody    = []string{"lena still db:read", "lena db:read", "root still identity:leave", "root still policy:tighten", "root identity:leave", "root policy:tighten"}
-	cannotRecord = func(why ...string) string { return "not yet on the record: audit: conflict: narrowing \"narrowing\"\n" + why[0] }
+	cannotRecord = func(why ...string) string {
+		return "not yet on the record: audit: conflict: narrowing \"narrowing\"\n" + why[0]
+	}
 )
 
 const (

@@ -53,5 +53,3 @@ var schemaAttacks = []attack{
 			`UPDATE @record SET keys = '\x010000' WHERE no = NEW.no AND keys != '\x010000'; RETURN NULL;`)
 	}, work: `seal is broken: grant "X"`, workAfter: `seal is broken: grant "X"`, found: []string{"grant X: diverted", "grant X: not sealed"}},
 }
-
-var wholeAttacks = []attack{}

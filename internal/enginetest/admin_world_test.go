@@ -5,9 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"database/sql"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -249,18 +247,8 @@ func (w *adminWorld) issue(who string, g jit.Grant) (credentials.Serial, error) 
 	return c.Serial, err
 }
 
-// flush moves everything to the log; what is refused there is in the result.
-func (w *adminWorld) flush() string {
-	w.Helper()
-	err := w.sys.Flush(w.ctx)
-	if err != nil && !errors.Is(err, audit.ErrSeal) && !errors.Is(err, audit.ErrRewound) {
-		w.Error(err)
-	}
-	if err == nil {
-		return ""
-	}
-	return w.say(err.Error())
-}
+// flush moves everything to the log, and returns what is wrong with that.
+func (w *adminWorld) flush() string { return w.sayError(w.sys.Flush(w.ctx)) }
 
 // rights are what people may do who sign in now, and what those who have signed in before still may; and whether the certificate counts.
 func (w *adminWorld) rights(held map[string]identity.Caller) (out []string) {
@@ -454,9 +442,4 @@ func (w *adminWorld) remove(kind audit.Kind, id audit.ID, index bool) {
 	if index {
 		w.sql(`DELETE FROM @key WHERE record = $1`, r.no)
 	}
-}
-
-func (w *adminWorld) copyLog(from, to string) {
-	w.must(os.RemoveAll(to))
-	w.must(os.CopyFS(to, os.DirFS(from)))
 }

@@ -14,13 +14,14 @@ const (
 	answersEarly    = "a commit is acknowledged before it is made"
 	tearsApart      = "records and events are not committed together"
 	forgetsEvents   = "some events are not committed"
+	freesKeys       = "unique keys are not kept"
 	logAnswersEarly = "an append is acknowledged before it is made"
 	logForgets      = "some leaves are not appended"
 )
 
 func brokenLedger(how string, l audit.Ledger) audit.Ledger {
 	switch how {
-	case answersEarly, tearsApart, forgetsEvents:
+	case answersEarly, tearsApart, forgetsEvents, freesKeys:
 		return &wrongLedger{Ledger: l, how: how}
 	}
 	return l
@@ -57,6 +58,10 @@ func (l *wrongLedger) Commit(ctx context.Context, c audit.Change) error {
 	case forgetsEvents:
 		if n%50 == 0 {
 			c.Events = nil
+		}
+	case freesKeys:
+		for i := range c.Records {
+			c.Records[i].UniqueKeys = nil
 		}
 	}
 	return l.Ledger.Commit(ctx, c)

@@ -3,6 +3,7 @@ module github.com/bailiwick-go/bailiwick/internal/enginetest
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/bailiwick-go/bailiwick v0.0.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/mattn/go-sqlite3 v1.14.53
