@@ -235,12 +235,18 @@ func (s *System) ReceiptKey() string { return s.receipts.VerifierKey() }
 
 // Flush moves what is committed to the log, and returns when it is there. Where another node moves, it waits for that.
 func (s *System) Flush(ctx context.Context) error {
+	var last audit.EventID // of what is waited for: others go on committing
 	for {
 		err := s.relay.Flush(ctx)
 		if !errors.Is(err, audit.ErrLocked) {
 			return err
 		}
-		if waits, err := s.relay.Waits(ctx); err != nil || !waits {
+		if last.IsZero() {
+			if last, err = s.relay.Last(ctx); err != nil || last.IsZero() {
+				return err
+			}
+		}
+		if waits, err := s.relay.Waits(ctx, last); err != nil || !waits {
 			return err
 		}
 		select {

@@ -5,14 +5,29 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/internal/faulty"
 	"github.com/bailiwick-go/bailiwick/internal/systemtest"
 )
 
 func TestInMemory(t *testing.T) {
 	systemtest.TestLaws(t, func(testing.TB) audit.Ledger { return bailiwick.InMemory() })
+}
+
+// badDays are a little of everything, and much of what is worst.
+var badDays = []faulty.Faults{
+	{Conflict: 40, Before: 50, After: 80, Late: 60, Cancel: 50, Hang: 10, Panic: 20, Read: 30, Slow: 100, Reorder: 300, Delay: 3 * time.Second},
+	{Before: 300, After: 200, Late: 150, Hang: 20, Read: 100, Slow: 100, Delay: 100 * time.Millisecond},
+}
+
+// TestFaultyMemory: two nodes keep the laws on a bad day.
+func TestFaultyMemory(t *testing.T) {
+	systemtest.TestFaults(t, func(testing.TB) audit.Ledger { return bailiwick.InMemory() }, func(l audit.Ledger, seed uint64) audit.Ledger {
+		return faulty.New(l, seed, badDays[seed%uint64(len(badDays))])
+	})
 }
 
 func TestPolicyRefusesBadInput(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
@@ -44,11 +45,24 @@ const (
 	lookPatience = 5 * time.Second
 )
 
-// run is the background's work: the relay, whenever something was committed and every now and then; what is owed; and how all of it is.
+// run is the background's work: the relay, whenever something was committed and every now and then; and beside it, for the relay may have much to
+// do or wait for the ledger, what is owed and how all of it is.
 func (s *System) run(ctx context.Context) {
+	var moved atomic.Pointer[error]
+	moved.Store(&errUnmoved)
+	s.done.Go(func() {
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+				s.look(ctx, *moved.Load())
+			}
+		}
+	})
 	tick := time.NewTicker(moveEvery)
 	defer tick.Stop()
-	var looked time.Time
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -56,13 +70,12 @@ func (s *System) run(ctx context.Context) {
 		case <-tick.C:
 		case <-s.store.Committed():
 		}
-		_, moved := identity.Guard("ledger or log", func() (struct{}, error) { return struct{}{}, s.relay.Flush(ctx) })
-		if time.Since(looked) >= lookEvery && ctx.Err() == nil {
-			looked = time.Now()
-			s.look(ctx, moved)
-		}
+		_, err := identity.Guard("ledger or log", func() (struct{}, error) { return struct{}{}, s.relay.Flush(ctx) })
+		moved.Store(&err)
 	}
 }
+
+var errUnmoved = errors.New("bailiwick: nothing was moved to the log since the start")
 
 // look does what is due every second: it records what is owed, and sees how far the log is behind.
 func (s *System) look(ctx context.Context, moved error) {

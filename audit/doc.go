@@ -30,7 +30,8 @@
 // relayed; the error names it. Keys roll over: see [Keeper] and [Store.Reseal].
 //
 // What a seal does not show, because it was sealed: a record that was set back to an older version of itself, an index row that was hidden, a
-// record that was deleted. [Store.VerifyState] finds these, by comparing every record with what the log tells of it, and names each. An event
+// record that was deleted. [Store.VerifyState] finds these, by comparing every record with what the log tells of it, and names each. A store takes
+// no version that is older than one that it has seen, or than the log's end told of when it began ([Store.Recall]): that too is [ErrSeal]. An event
 // whose mark was taken away is found in the log by the relay, which names it and does not append it again. What was undone together with its events
 // before these were in the log leaves no trace but in the memory of the nodes, and nor does an event about no record that was
 // deleted before; the relay makes that a matter of moments.

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -45,7 +45,7 @@ type Relay struct {
 	size   atomic.Uint64
 	fails  atomic.Bool // events cannot be moved, and this node is to
 
-	mu      sync.Mutex
+	turn    chan struct{}    // holds a value while somebody flushes, who alone uses what follows
 	deaf    time.Time        // since when the ledger has not answered, while this node has the log
 	marked  bool             // whether every event in the log has its mark
 	refused map[string]error // pending events that are not as they were sealed, or are in the log already
@@ -103,7 +103,7 @@ func NewRelay(s *Store, l Log, cfg RelayConfig) (*Relay, error) {
 	if cp.Origin != s.origin {
 		return nil, fmt.Errorf("audit: the log is of origin %q, the store of %q", cp.Origin, s.origin)
 	}
-	r := &Relay{store: s, log: l, cfg: cfg, reader: reader, refused: map[string]error{}}
+	r := &Relay{store: s, log: l, cfg: cfg, reader: reader, turn: make(chan struct{}, 1), refused: map[string]error{}}
 	r.size.Store(cp.Size)
 	return r, nil
 }
@@ -122,20 +122,21 @@ func (r *Relay) Reader() *Reader { return r.reader }
 // another node has the log, the error wraps [ErrLocked]; where the log ends with what the ledger does not know, [ErrRewound], and nothing is
 // moved. After any other error some may be in the log without a mark; the next Flush finds them there.
 func (r *Relay) Flush(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for {
-		moved, err := r.batch(ctx)
-		if err != nil {
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("audit: flush: %w", ctx.Err())
+	}
+	for more := true; more; {
+		var err error
+		if more, err = r.batch(ctx); err != nil {
 			r.marked = false
 			r.yield(err)
 			if r.fails.Store(!errors.Is(err, ErrLocked)); r.cfg.Strict && r.fails.Load() {
 				r.store.pressure.raise(pressGiving)
 			}
 			return err
-		}
-		if moved == 0 {
-			break
 		}
 	}
 	r.fails.Store(false)
@@ -165,16 +166,16 @@ func (r *Relay) yield(err error) {
 	}
 }
 
-// batch moves at most relayBatch events.
-func (r *Relay) batch(ctx context.Context) (int, error) {
+// batch moves at most relayBatch events. It reports whether more were waiting then: others go on committing.
+func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout) // a ledger that hangs is one that does not answer
 	defer cancel()
 	if !r.marked {
 		if _, err := r.log.Append(ctx, nil); err != nil {
-			return 0, err // above all, if another node has the log
+			return false, err // above all, if another node has the log
 		}
 		if err := r.markTail(ctx); err != nil {
-			return 0, err
+			return false, err
 		}
 		r.marked = true
 	}
@@ -190,7 +191,7 @@ func (r *Relay) batch(ctx context.Context) (int, error) {
 		}
 		if err != nil {
 			if !errors.Is(err, ErrSeal) {
-				return 0, err
+				return false, err
 			}
 			refused[cmp.Or(sealed.ID.String(), err.Error())] = err
 		} else if len(events) < relayBatch {
@@ -199,16 +200,14 @@ func (r *Relay) batch(ctx context.Context) (int, error) {
 	}
 	if time.Since(r.sure) > relaySure {
 		if err := r.put(ctx, r.last); err != nil {
-			return 0, err
+			return false, err
 		}
 	}
 	grew := len(refused) > len(r.refused) // the window was too small to see past them
 	r.refused = refused
+	more = grew || len(events) == relayBatch
 	if len(events) == 0 {
-		if grew {
-			return r.batch(ctx)
-		}
-		return 0, nil
+		return more, nil
 	}
 	var leaves [][]byte
 	var ids []EventID
@@ -217,11 +216,11 @@ func (r *Relay) batch(ctx context.Context) (int, error) {
 	}
 	first, err := r.log.Append(ctx, leaves)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	r.size.Store(first + uint64(len(leaves)))
 	r.known.add(ids...)
-	return len(leaves), r.mark(ctx, ids, first)
+	return more, r.mark(ctx, ids, first)
 }
 
 // pending is an event that waits for the log.
@@ -459,10 +458,32 @@ func (r *Relay) Lag(ctx context.Context) (time.Duration, error) {
 	return lag, nil
 }
 
-// Waits reports whether an event waits for the log, of those that are as they were sealed.
-func (r *Relay) Waits(ctx context.Context) (bool, error) {
-	oldest, crowded, err := r.oldest(ctx)
-	return !oldest.IsZero() || crowded, err
+// Last returns the last event that waits for the log, of those that are as they were sealed; the zero EventID if none does.
+func (r *Relay) Last(ctx context.Context) (last EventID, _ error) {
+	for sealed, err := range r.store.ledger.Pending(ctx, math.MaxInt) {
+		if err == nil {
+			_, _, err = r.store.openEvent(sealed)
+		}
+		if err == nil {
+			last = sealed.ID
+		} else if !errors.Is(err, ErrSeal) {
+			return EventID{}, err
+		}
+	}
+	return last, nil
+}
+
+// Waits reports whether the event still waits for the log.
+func (r *Relay) Waits(ctx context.Context, id EventID) (bool, error) {
+	for sealed, err := range r.store.ledger.Pending(ctx, math.MaxInt) {
+		if err != nil && !errors.Is(err, ErrSeal) {
+			return false, err
+		}
+		if sealed.ID == id {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // oldest returns the oldest pending event that is as it was sealed, or that there are too many before it that are not.

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/internal/canon"
@@ -48,7 +49,7 @@ const maxKeyFile = 1 << 16
 
 // SealKeys implements [Keeper]. Its errors never hold what is in the file.
 func (k KeyFile) SealKeys(context.Context) ([][]byte, error) {
-	f, err := os.Open(string(k))
+	f, err := os.OpenFile(string(k), os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe that nobody writes to is not waited for
 	if err != nil {
 		return nil, fmt.Errorf("audit: seal keys: %w", err)
 	}
@@ -86,8 +87,16 @@ func (k KeyFile) SealKeys(context.Context) ([][]byte, error) {
 	return keys, nil
 }
 
-// Roll puts a new key first, before those that are there, and makes the file if there is none.
+// Roll puts a new key first, before those that are there, and makes the file if there is none. It is an error while somebody else does so.
 func (k KeyFile) Roll(ctx context.Context) error {
+	dir, err := os.Open(filepath.Dir(string(k)))
+	if err != nil {
+		return fmt.Errorf("audit: seal keys: %w", err)
+	}
+	defer dir.Close()
+	if errors.Is(lockFile(dir), ErrLocked) { // where there are locks
+		return fmt.Errorf("audit: seal keys: somebody else is writing %s", string(k))
+	}
 	old, err := k.SealKeys(ctx)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -97,6 +106,9 @@ func (k KeyFile) Roll(ctx context.Context) error {
 	var text bytes.Buffer
 	for _, key := range slices.Concat([][]byte{key}, old) {
 		fmt.Fprintln(&text, hex.EncodeToString(key))
+	}
+	if text.Len() > maxKeyFile {
+		return fmt.Errorf("audit: seal keys: there is no room for one more in %s", string(k))
 	}
 	t, err := os.CreateTemp(filepath.Dir(string(k)), ".seal-*") // its mode is 0600
 	if err != nil {
@@ -211,6 +223,9 @@ func (r *ring) of(sealed []byte, head int) (*sealer, error) {
 	r.mu.Lock()
 	recent := time.Since(r.asked) < time.Second
 	r.mu.Unlock()
+	if k := r.named(id); k != nil { // somebody else has just asked
+		return k, nil
+	}
 	if !recent {
 		ctx, cancel := context.WithTimeout(context.Background(), syncTimeout)
 		defer cancel()

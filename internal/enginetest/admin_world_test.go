@@ -115,7 +115,7 @@ func newAdminWorld(t *testing.T, engine, origin string, sealKey byte) *adminWorl
 	switch engine {
 	case "sqlite":
 		file := filepath.Join(t.TempDir(), "ledger.db")
-		w.pool, w.raw = openSQLite(t, "sqlite", file), openSQLite(t, "sqlite", file+"?_pragma=busy_timeout(10000)")
+		w.pool, w.raw = openSQLite(t, "sqlite", "file:"+file), openSQLite(t, "sqlite", "file:"+file+"?_pragma=busy_timeout(10000)")
 		db = bailiwick.SQLite(w.pool)
 	case "postgresql":
 		s := pgServer(t)

@@ -53,16 +53,16 @@ func (w *tripwire) pass(what string) {
 
 // A tripLog is a log with boundaries.
 type tripLog struct {
-	audit.Log
+	*audit.LogDir
 	w *tripwire
 }
 
 func (l *tripLog) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	if len(leaves) == 0 {
-		return l.Log.Append(ctx, leaves)
+		return l.LogDir.Append(ctx, leaves)
 	}
 	l.w.pass("before append")
-	first, err := l.Log.Append(ctx, leaves)
+	first, err := l.LogDir.Append(ctx, leaves)
 	l.w.pass("after append")
 	return first, err
 }

@@ -342,6 +342,7 @@ func commands() map[string]func(ctx context.Context, h *host, a args) (value, er
 		"trip":       func(_ context.Context, h *host, a args) (value, error) { h.trip.arm(a.N, a.Name); return value{}, nil },
 		"boundaries": func(_ context.Context, h *host, _ args) (value, error) { return value{N: h.trip.passed()}, nil },
 		"work":       func(ctx context.Context, h *host, a args) (value, error) { return h.work(ctx, a) },
+		"orders":     func(ctx context.Context, h *host, a args) (value, error) { return h.hostWork(ctx, a) },
 		"script":     func(ctx context.Context, h *host, a args) (value, error) { return value{}, h.script(ctx, a.Tag) },
 	}
 }

@@ -22,18 +22,19 @@ import (
 
 // A nodeConfig is what a node is started with. Engine, Source and Log say what it shares with others.
 type nodeConfig struct {
-	Engine   string // "sqlite" or "postgresql"
-	Source   string // a file, or a data source name
-	Schema   string // of PostgreSQL
-	Log      string // the log's directory
-	MaxStale time.Duration
-	MaxLag   time.Duration
-	Strict   bool
-	Clocked  bool          // the node's clock is brought by the host: the machine's, and what "clock" says it is off by
-	Offset   time.Duration // by how much it is off at the start
-	Trip     int           // the boundary at which the node kills itself, counted from the start; 0 for none
-	Every    bool          // whether every statement is a boundary
-	Broken   string        // how this node is deliberately wrong; see child_broken_test.go
+	Engine     string // "sqlite" or "postgresql"
+	Source     string // a file, or a data source name
+	Schema     string // of PostgreSQL
+	HostSchema string // of the host's own tables, with a dot; empty where there are no schemas
+	Log        string // the log's directory
+	MaxStale   time.Duration
+	MaxLag     time.Duration
+	Strict     bool
+	Clocked    bool          // the node's clock is brought by the host: the machine's, and what "clock" says it is off by
+	Offset     time.Duration // by how much it is off at the start
+	Trip       int           // the boundary at which the node kills itself, counted from the start; 0 for none
+	Every      bool          // whether every statement is a boundary
+	Broken     string        // how this node is deliberately wrong; see child_broken_test.go
 }
 
 // args are what a command needs; each takes a few of them.

@@ -187,6 +187,13 @@ func (open opener) world(t testing.TB) *world {
 
 // worldWith is a world with a log of the caller's, unless that is nil, and with what else the caller changes.
 func (open opener) worldWith(t testing.TB, log audit.Log, configure func(*bailiwick.Config)) *world {
+	w := open.unclosed(t, log, configure)
+	t.Cleanup(func() { w.sys.Close(ctx) })
+	return w
+}
+
+// unclosed is worldWith for a caller that closes the system.
+func (open opener) unclosed(t testing.TB, log audit.Log, configure func(*bailiwick.Config)) *world {
 	w := &world{t: t, now: time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC), ledger: &hooked{Ledger: open(t)}, ids: map[string]identity.ID{}, cut: &cutter{}}
 	key := func(b byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, 32)) }
 	var err error
@@ -224,7 +231,6 @@ func (open opener) worldWith(t testing.TB, log audit.Log, configure func(*bailiw
 	}
 	configure(&w.cfg)
 	w.open()
-	t.Cleanup(func() { w.sys.Close(ctx) })
 	return w
 }
 
