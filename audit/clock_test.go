@@ -204,7 +204,7 @@ func TestJumpedClockGivesNothingNewAndTakesAway(t *testing.T) {
 					t.Error(err)
 				}
 				for _, e := range m.pendingEvents(t) {
-					if late := e.Time.Sub(time.Now()); late > 0 || e.ID.time().Sub(time.Now()) > 0 {
+					if late := time.Until(e.Time); late > 0 || time.Until(e.ID.time()) > 0 {
 						t.Errorf("%s is recorded as of %v from now", e.Kind, late)
 					}
 				}

@@ -47,6 +47,7 @@ type Relay struct {
 
 	turn    chan struct{}    // holds a value while somebody flushes, who alone uses what follows
 	deaf    time.Time        // since when the ledger has not answered, while this node has the log
+	gave    bool             // whether it then gave the log to another
 	marked  bool             // whether every event in the log has its mark
 	refused map[string]error // pending events that are not as they were sealed, or are in the log already
 	moved   []error          // entries at the log's end that the ledger gives another index, or none
@@ -162,6 +163,7 @@ func (r *Relay) yield(err error) {
 	case time.Since(r.deaf) > relayDeaf:
 		if l, ok := r.log.(releaser); ok {
 			l.Release()
+			r.gave = true
 		}
 	}
 }
@@ -171,6 +173,14 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout) // a ledger that hangs is one that does not answer
 	defer cancel()
 	if !r.marked {
+		if r.gave { // it is not taken back before the ledger answers again
+			for _, err := range r.store.ledger.Pending(ctx, 1) {
+				if err != nil && !errors.Is(err, ErrSeal) {
+					return false, err
+				}
+			}
+			r.gave = false
+		}
 		if _, err := r.log.Append(ctx, nil); err != nil {
 			return false, err // above all, if another node has the log
 		}

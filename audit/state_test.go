@@ -207,8 +207,8 @@ var attacks = map[string]func(t *rapid.T, s *system, o object) []finding{
 		s.put(b.records[object{"thing", "new"}])
 		return []finding{{"thing", "new", audit.NotSealed}}
 	},
-	"puts in a version that was refused": func(t *rapid.T, s *system, o object) []finding {
-		o = some(t, "thing", s.objects(func(o object) bool { return o.kind == "thing" }))
+	"puts in a version that was refused": func(t *rapid.T, s *system, _ object) []finding {
+		o := some(t, "thing", s.objects(func(o object) bool { return o.kind == "thing" }))
 		b := newBooks() // where it was not
 		if past := s.past[o]; len(past) > 1 {
 			b.put(past[len(past)-2])
@@ -217,8 +217,8 @@ var attacks = map[string]func(t *rapid.T, s *system, o object) []finding{
 		s.put(b.records[o])
 		return []finding{{o.kind, o.id, audit.RolledBack}}
 	},
-	"puts in a record that was refused": func(t *rapid.T, s *system, o object) []finding {
-		o = some(t, "thing", s.objects(func(o object) bool { return o.kind == "thing" }))
+	"puts in a record that was refused": func(t *rapid.T, s *system, _ object) []finding {
+		o := some(t, "thing", s.objects(func(o object) bool { return o.kind == "thing" }))
 		var n int
 		must(fmt.Sscanf(string(s.records[o].UniqueKeys[0]), "n/%d", &n))
 		b := newBooks()

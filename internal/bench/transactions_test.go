@@ -34,11 +34,11 @@ func BenchmarkTransactions(b *testing.B) {
 
 // Rows are what one commit of an access writes, in the mean.
 type rows struct {
-	no                        int64
-	change, record, columnKey []byte
-	kind, keys, bytes         []byte
-	event, eventBytes         []byte
-	index                     [4][]byte // with the record's ID
+	no                int64
+	change, record    []byte
+	kind, keys, bytes []byte
+	event, eventBytes []byte
+	index             [4][]byte // with the record's ID
 }
 
 const (

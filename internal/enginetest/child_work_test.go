@@ -129,14 +129,15 @@ func (w *worker) access(ctx context.Context) error {
 // script is one whole access of somebody who joins for it and leaves after it. It goes on from wherever it was broken off.
 func (h *host) script(ctx context.Context, tag string) error {
 	name := "s-" + tag
-	id, err := h.idOf(ctx, name)
+	_, err := h.idOf(ctx, name)
 	if errors.Is(err, identity.ErrNotFound) {
 		_, err = h.step(ctx, "register", args{As: "root", Name: name})
 	}
 	if err != nil {
 		return err
 	}
-	if id, err = h.idOf(ctx, name); err != nil {
+	id, err := h.idOf(ctx, name)
+	if err != nil {
 		return err
 	}
 	state, err := h.sys.Lifecycle().State(ctx, id)

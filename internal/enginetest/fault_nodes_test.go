@@ -51,7 +51,12 @@ func TestSeveralNodesServeAndOneRelays(t *testing.T) {
 				for _, n := range nodes {
 					n.must("authorize", a)
 				}
-				nodes[len(nodes)-1].must("revoke", args{As: "root", Grant: grant})
+				last := nodes[len(nodes)-1]
+				if r := last.call("revoke", args{As: "root", Grant: grant}); r.Class == "unrecorded" { // SQLite is not fair to processes
+					last.recorded(grant)
+				} else if !r.OK {
+					t.Errorf("revoking: %+v", r)
+				}
 				for _, n := range nodes {
 					if r := n.call("authorize", a); r.OK {
 						t.Error("what was taken away on one node is allowed on another")
@@ -74,7 +79,7 @@ func TestSeveralNodesServeAndOneRelays(t *testing.T) {
 			s.consistent(t)
 			t.Log(s.summary())
 			for class := range s.refused {
-				if op, _, _ := strings.Cut(class, " "); op != "claim" && op != "burn" && class != "authorize denied" {
+				if op, _, _ := strings.Cut(class, " "); op != "claim" && op != "burn" && class != "authorize denied" && !strings.HasSuffix(class, "unrecorded") {
 					t.Errorf("%d: %s", s.refused[class], class)
 				}
 			}
@@ -88,6 +93,7 @@ func TestNodeWhoseDatabaseHangsGivesTheLogAway(t *testing.T) {
 	server := pgServer(t)
 	p := newProxy(t, server)
 	s := newSiteOn(t, server, server.dsn("postgres"))
+	// The pool has several connections, each of which has to be found dead.
 	deaf := s.start(t, func(c *nodeConfig) { c.Source = p.dsn() })
 	eventually(t, 10*time.Second, "the only node does not relay", func() bool { return deaf.must("health", args{}).Relays })
 	other := s.start(t)

@@ -16,10 +16,9 @@ import (
 	"github.com/bailiwick-go/bailiwick/internal/sqlledger"
 )
 
-// A ledger of a million grants, a tenth of them open, of a hundred thousand identities, with an event for each and a few that wait.
+// A ledger of a million grants, a tenth of them open, and of a hundred thousand identities, with an event for each grant, of which a few wait.
 const (
-	manyGrants     = 1_000_000
-	manyIdentities = 100_000
+	manyIdentities = manyGrants / 10
 	manyWaiting    = 500
 )
 
@@ -193,7 +192,7 @@ func (d dialect) fill() (all []string) {
 	subject := "'10000000-0000-4000-8000-' || " + d.pad("i / 10", 12)
 	due := d.pad("1800000000000000 + i", 20)
 	handle := "'handle/' || " + d.pad("i", 8)
-	content := d.bytes("'" + strings.Repeat("sealed ", 20) + "'")
+	content := d.bytes("'" + strings.Repeat("sealed ", 10) + "'")
 	record, key := "no, version, kind, id, keys, bytes", "kind, key, record, uniq"
 	closed := d.bytes("#01012c", "'subject/' || "+subject, "#00")
 	open := d.bytes("#01032c", "'subject/' || "+subject, "#29", "'open/' || "+subject, "#18", "'due/' || "+due, "#00")
@@ -209,7 +208,7 @@ func (d dialect) fill() (all []string) {
 	if d.begin == "" { // its numbers go on behind these
 		all = append(all, fmt.Sprintf("SELECT setval('%sevent_seq', 20000000), setval('%srecord_no', 20000000)", d.prefix, d.prefix))
 	}
-	insert("change", "id", manyGrants, d.bytes("'change ' || "+d.pad("i", 29)), "i >= 0")
+	insert("change", "id", manyGrants/4, d.bytes("'change ' || "+d.pad("i", 29)), "i >= 0")
 	return all
 }
 
@@ -221,6 +220,8 @@ type crowd struct {
 	ledger  *sqlledger.Ledger
 	r       *recorder
 	explain func(ctx context.Context, s sentStatement) (problems []string)
+
+	early *sql.Conn // on PostgreSQL, with statements planned while there was nothing
 
 	used, marked int
 	known        map[string]bool // what was explained
@@ -256,6 +257,9 @@ func newPostgresCrowd(t *testing.T) *crowd {
 	c.r, c.explain = &recorder{Connector: inner}, c.postgresPlan
 	t.Cleanup(func() { c.db.ExecContext(context.Background(), "DROP SCHEMA "+schema+" CASCADE") })
 	c.open(func(db *sql.DB) *sqlledger.Ledger { return sqlledger.PostgreSQL(db, schema) })
+	if c.early, err = s.open(t).Conn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for _, table := range ledgerTables { // statistics are the test's to make
 		mustExec(t, c.db, fmt.Sprintf("ALTER TABLE %s.%s SET (autovacuum_enabled = false)", schema, table))
 	}

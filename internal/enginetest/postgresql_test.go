@@ -152,11 +152,12 @@ func TestPostgreSQLSettings(t *testing.T) {
 	wantError(t, d.node(t).Open(t.Context()), "standby")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := l.Commit(ctx, put("standby", "x", 4)); !errors.Is(err, context.DeadlineExceeded) {
+	standby := put("standby", "x", 4)
+	if err := l.Commit(ctx, standby); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a change on a standby: %v", err)
 	}
 	promoted := make(chan error, 1)
-	go func() { promoted <- l.Commit(t.Context(), put("promoted", "x", 4)) }()
+	go func() { promoted <- l.Commit(t.Context(), standby) }()
 	time.Sleep(50 * time.Millisecond)
 	mustExec(t, d.db, "SELECT pg_promote()")
 	if err := <-promoted; err != nil {

@@ -5,27 +5,51 @@ import "time"
 // maxJump is the most by which a database's clock may differ from what it should show now.
 const maxJump = time.Minute
 
-// A sample is what the database's clock showed, and when that was heard. The local time is only used for what passes from then on.
+// A sample is what the database's clock showed, and when. The local time is only used for what passes from then on.
 type sample struct{ database, local time.Time }
 
 func (s *sample) now() time.Time { return s.database.Add(time.Since(s.local)) }
 
-// saw takes over what the database's clock showed just now, in microseconds, unless it jumped.
-func (p *postgres) saw(micros int64) {
-	next := &sample{time.UnixMicro(micros).UTC(), time.Now()}
+// saw hears what the database's clock showed at some time since asked, in microseconds. What is known is corrected by as much as it is surely
+// wrong, unless the clock has jumped.
+func (p *postgres) saw(micros int64, asked time.Time) {
+	now := time.Now()
+	least := time.UnixMicro(micros).UTC()
+	most := least.Add(now.Sub(asked))
 	last := p.clock.Load()
+	next := &sample{least, now}
 	if last != nil {
-		if d := next.database.Sub(last.now()); d > maxJump || d < -maxJump {
+		known := last.database.Add(now.Sub(last.local))
+		switch {
+		case known.Before(least):
+			if least.Sub(known) > maxJump {
+				return
+			}
+		case known.After(most):
+			if known.Sub(most) > maxJump {
+				return
+			}
+			next.database = most
+		default:
 			return
 		}
 	}
 	p.clock.CompareAndSwap(last, next)
 }
 
+// time never goes back: after a correction it may stand still for a moment.
 func (p *postgres) time() (time.Time, bool) {
 	s := p.clock.Load()
 	if s == nil {
 		return time.Time{}, false
 	}
-	return s.now(), true
+	for now := s.now().UnixNano(); ; {
+		told := p.told.Load()
+		if now <= told {
+			return time.Unix(0, told).UTC(), true
+		}
+		if p.told.CompareAndSwap(told, now) {
+			return time.Unix(0, now).UTC(), true
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -26,13 +27,24 @@ func PostgreSQL(db *sql.DB, schema string) *Ledger {
 
 var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
-// A postgres is an open PostgreSQL database. It keeps no connection.
+// A postgres is an open PostgreSQL database. It keeps no connection, and no goroutine but while there are changes to commit.
 type postgres struct {
 	db     *sql.DB
 	name   string // of the schema
 	schema string // the same, as it is written in statements
 	reads  [queries]string
 	clock  atomic.Pointer[sample]
+	told   atomic.Int64 // the latest time that was told, in nanoseconds
+
+	ctx    context.Context // done when it is closed
+	cancel context.CancelFunc
+	ended  sync.WaitGroup // of the lanes
+
+	mu      sync.Mutex
+	closed  bool
+	waiting []*call
+	running []*call
+	lanes   int
 }
 
 func openPostgreSQL(ctx context.Context, db *sql.DB, schema string, checkOnly bool) (engine, error) {
@@ -46,6 +58,7 @@ func openPostgreSQL(ctx context.Context, db *sql.DB, schema string, checkOnly bo
 	for q, text := range postgresReads {
 		p.reads[q] = p.in(text)
 	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	err := p.open(ctx, checkOnly)
 	for range 2 { // another node made something at the same time, or the connection was an old one
 		if err == nil || ctx.Err() != nil || classOf(err) == refused {
@@ -54,6 +67,7 @@ func openPostgreSQL(ctx context.Context, db *sql.DB, schema string, checkOnly bo
 		err = p.open(ctx, checkOnly)
 	}
 	if err != nil {
+		p.cancel()
 		return nil, postgresError("opening", err)
 	}
 	return p, nil
@@ -80,6 +94,7 @@ func (p *postgres) open(ctx context.Context, checkOnly bool) error {
 	defer conn.Close()
 	var version, standby, now int64
 	var readOnly, fsync, commit string
+	asked := time.Now()
 	err = conn.QueryRowContext(ctx, `SELECT current_setting('server_version_num')::bigint, pg_is_in_recovery()::int,
 		current_setting('transaction_read_only'), current_setting('fsync'), current_setting('synchronous_commit'), `+micros).
 		Scan(&version, &standby, &readOnly, &fsync, &commit, &now)
@@ -96,7 +111,7 @@ func (p *postgres) open(ctx context.Context, checkOnly bool) error {
 	if err := checkDurable(fsync, commit); err != nil {
 		return err
 	}
-	p.saw(now)
+	p.saw(now, asked)
 	if err := p.migrate(ctx, conn, checkOnly); err != nil {
 		return err
 	}
@@ -277,8 +292,6 @@ func (p *postgres) readOnce(ctx context.Context, q query, args []any, collect fu
 	}
 	return collectAll(rows, collect)
 }
-
-func (p *postgres) close() {}
 
 // rollback ends a transaction that failed, or the connection if that fails too.
 func rollback(conn *sql.Conn) {

@@ -1,13 +1,12 @@
 package sqlledger
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,114 +15,74 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit"
 )
 
-// A change is one transaction of four steps:
+// A transaction has four steps:
 //
-//   - It begins, and locks the change's ID, the records that are written, read and not there, the unique keys that are claimed and the events
-//     that are new. These are advisory locks, taken in one order by all, so that no two changes wait for each other. They last until the
+//   - It begins, and locks its changes' IDs, the records that are written, read and not there, the unique keys that are claimed and the events
+//     that are new. These are advisory locks, taken in one order by all, so that no two transactions wait for each other. They last until the
 //     transaction is over and what it did can be seen.
 //   - It reads the state of what it has locked. As each statement sees what was committed before it began, and the locks were there before,
 //     nobody changes that state until the transaction is over.
-//   - Go checks the change, and one statement writes it.
+//   - Go checks the changes, and one statement writes those that pass.
 //   - It is committed.
 //
 // The constraints of the tables are a second line. That one of them finds something means that somebody else than a ledger writes.
 
-const (
-	patience    = 10 * time.Second // how long a change of which the outcome is unknown is committed again
-	maxAttempts = 10               // how often one is that is in others' way
-	maxTaken    = 3                // how often one is that a constraint refused; the check will say why
-)
-
-func (p *postgres) commit(ctx context.Context, c *audit.Change) error {
-	if len(c.Events) >= maxEvents {
-		return problemf("a change has fewer than %d events", maxEvents)
-	}
-	want := wantedBy(c)
-	until, wait := time.Now().Add(patience), 10*time.Millisecond
-	var attempts [lost + 1]int
-	for {
-		err := p.try(ctx, c, &want)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		class := classOf(err)
-		attempts[class]++
-		switch {
-		case class == refused:
-			return postgresError("committing", err)
-		case class == again && attempts[again] >= maxAttempts:
-			return postgresError("committing, and it is in the way of others", err)
-		case class == taken && attempts[taken] >= maxTaken:
-			return fmt.Errorf("%w: the database refused it as not unique", audit.ErrConflict)
-		case class == taken:
-			want.mend = true
-		case class == lost && (isClosedDB(err) || time.Now().After(until)):
-			return postgresError("committing, and the outcome is unknown", err)
-		}
-		if err := pause(ctx, wait); err != nil {
-			return err
-		}
-		wait = min(2*wait, time.Second)
-	}
-}
-
-// errStored ends the transaction of a change that is stored already.
-var errStored = problemf("it is stored already")
-
-// try is one attempt.
-func (p *postgres) try(ctx context.Context, c *audit.Change, want *wanted) error {
+// try is one attempt. It returns the result of each call, or one error for all.
+func (p *postgres) try(group []*call, mend bool) ([]error, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, attemptTimeout)
+	defer cancel()
 	conn, err := p.db.Conn(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer conn.Close()
-	err = p.transact(ctx, conn, c, want)
+	results, err := p.transact(ctx, conn, group, mend)
 	switch {
 	case err == nil:
-		return nil
 	case classOf(err) == lost:
 		discard(conn)
 	default:
 		rollback(conn)
 	}
-	if errors.Is(err, errStored) {
-		return nil
-	}
-	return err
+	return results, err
 }
 
-func (p *postgres) transact(ctx context.Context, conn *sql.Conn, c *audit.Change, want *wanted) error {
-	if _, err := conn.ExecContext(ctx, p.begin(c.ID, want)); err != nil {
+func (p *postgres) transact(ctx context.Context, conn *sql.Conn, group []*call, mend bool) ([]error, error) {
+	want := wantedByAll(group)
+	if _, err := conn.ExecContext(ctx, p.begin(group, mend)); err != nil {
 		if sqlState(err) == "0A000" { // on a standby, a transaction cannot be one that writes
 			err = &lostError{err}
 		}
-		return err
+		return nil, err
 	}
-	if want.mend {
+	if mend {
 		if _, err := conn.ExecContext(ctx, p.in(postgresMend)); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	s, err := p.gather(ctx, conn, c.ID, want)
+	s, err := p.gather(ctx, conn, group, want)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if s.change {
-		return errStored
+	results, all, ids := make([]error, len(group)), plan{mend: mend}, []string(nil)
+	for i, c := range group {
+		if s.stored[c.c.ID] {
+			continue
+		}
+		if results[i] = s.check(c.c); results[i] == nil {
+			ids = append(ids, c.c.ID)
+			all.join(s.plan(c.c))
+		}
 	}
-	if err := s.check(c); err != nil {
-		return err
+	end := "ROLLBACK"
+	if len(ids) > 0 {
+		if err := p.write(ctx, conn, ids, s.seq, all); err != nil {
+			return nil, err
+		}
+		end = "COMMIT"
 	}
-	pl := s.plan(c)
-	pl.mend = want.mend
-	if err := p.write(ctx, conn, c.ID, s.seq, pl); err != nil {
-		return err
-	}
-	_, err = conn.ExecContext(ctx, "COMMIT")
-	return err
+	_, err = conn.ExecContext(ctx, end)
+	return results, err
 }
 
 // postgresMend makes the sequences go on behind what is there. It runs while nobody else has a number and has not written it. Numbers of 2^62 and
@@ -136,17 +95,20 @@ var postgresMend = fmt.Sprintf(`SELECT
 // gets these while it holds its locks, so that those of a change that is based on it are higher.
 const maxEvents = 1 << 20
 
-// maxLocks is the most locks that one change takes, which is what a server by default has room for. A change that would need more locks
-// everything.
-const maxLocks = 64
+// maxLocks is the most locks that one transaction takes; a server by default has room for 64 of each of its connections. A change that would need
+// more locks everything.
+const maxLocks = 100
 
-// begin returns the statements that begin a transaction and take its locks. They have no parameters, so that all go in one message.
-func (p *postgres) begin(id string, want *wanted) string {
-	type lock struct {
-		key    int64
-		shared bool
-	}
-	var locks []lock
+// A lock is an advisory lock of PostgreSQL.
+type lock struct {
+	key    int64
+	shared bool
+}
+
+// locks returns the locks of a change.
+func (p *postgres) locks(id string, want *wanted) []lock {
+	all := lock{p.lockKey("all"), true}
+	locks := []lock{all}
 	if len(want.written) == 0 && len(want.events) == 0 { // else the same change locks the same
 		locks = append(locks, lock{p.lockKey("change", id), false})
 	}
@@ -166,16 +128,32 @@ func (p *postgres) begin(id string, want *wanted) string {
 			locks = append(locks, lock{p.lockKey("event", e.String()), false})
 		}
 	}
-	slices.SortFunc(locks, func(a, b lock) int { return cmp.Compare(a.key, b.key) })
-	all := lock{p.lockKey("all"), true}
-	if len(locks) >= maxLocks || want.mend {
-		locks, all.shared = nil, false
+	if len(locks) > maxLocks {
+		return []lock{{all.key, false}}
 	}
-	// A table that was small when a statement was first planned would be read from end to end as long as that plan is kept. And a node that is
-	// cut off in the middle must not keep its locks for as long as TCP hopes for it.
+	return locks
+}
+
+// begin returns the statements that begin a transaction and take its locks. They have no parameters, so that all go in one message.
+func (p *postgres) begin(group []*call, mend bool) string {
+	all := p.lockKey("all")
+	union := holds{all: !mend}
+	for _, c := range group {
+		union.add(c.locks)
+	}
+	locks := []lock{{all, union[all]}}
+	if union[all] {
+		delete(union, all)
+		for _, k := range slices.Sorted(maps.Keys(union)) {
+			locks = append(locks, lock{k, union[k]})
+		}
+	}
+	// A table that was small when a statement was first planned would be read from end to end, and joined, as long as that plan is kept, and lists of few
+	// would be planned each time. And a node that is cut off in the middle must not keep its locks for as long as TCP hopes for it.
 	b := []byte("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT set_config('enable_seqscan', 'off', true), " +
-		"set_config('idle_in_transaction_session_timeout', '10s', true)")
-	for _, l := range append([]lock{all}, locks...) {
+		"set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), " +
+		"set_config('plan_cache_mode', 'force_generic_plan', true), set_config('idle_in_transaction_session_timeout', '10s', true)")
+	for _, l := range locks {
 		b = append(b, ", pg_advisory_xact_lock"...)
 		if l.shared {
 			b = append(b, "_shared"...)
@@ -195,15 +173,18 @@ func (p *postgres) lockKey(parts ...string) int64 {
 	return int64(binary.BigEndian.Uint64(h[:]))
 }
 
-// gather reads the state of what the change wants, in one statement.
-func (p *postgres) gather(ctx context.Context, conn *sql.Conn, id string, want *wanted) (*state, error) {
-	q := statement{schema: p.schema}
+// gather reads the state of what the calls want, in one statement.
+func (p *postgres) gather(ctx context.Context, conn *sql.Conn, group []*call, want wanted) (*state, error) {
+	q := statement{schema: p.schema, lists: len(group) > 1}
 	seq := "0"
 	if want.fresh {
 		seq = "nextval('@.event_seq')"
 	}
-	q.text("SELECT 0, (SELECT count(*) FROM @.change WHERE id = ").arg([]byte(id), "bytea").text("), " + micros + ", " + seq +
+	q.text("SELECT 0, 0::bigint, " + micros + ", " + seq +
 		"::bigint, NULL::bytea, current_setting('fsync') || ' ' || current_setting('synchronous_commit')")
+	q.text(" UNION ALL SELECT 5, w.n, 0, 0, NULL, '' FROM ")
+	rows(&q, group, "n bigint, id bytea", func(i int, c *call) []any { return []any{i, []byte(c.c.ID)} })
+	q.text(" JOIN @.change c ON c.id = w.id")
 	objects := slices.Concat(want.written, want.read)
 	if len(objects) > 0 {
 		q.text(" UNION ALL SELECT 1, w.n, coalesce(r.no, nextval('@.record_no')), coalesce(r.version, -1), r.keys," +
@@ -226,6 +207,7 @@ func (p *postgres) gather(ctx context.Context, conn *sql.Conn, id string, want *
 		rows(&q, want.indexes, "n bigint, mark bigint", func(i int, n uint64) []any { return []any{i, int64(n)} })
 		q.text(" JOIN @.event v ON v.mark = w.mark")
 	}
+	asked := time.Now()
 	found, err := conn.QueryContext(ctx, q.b.String(), q.args...)
 	if err != nil {
 		return nil, err
@@ -241,8 +223,8 @@ func (p *postgres) gather(ctx context.Context, conn *sql.Conn, id string, want *
 			}
 			switch part {
 			case 0:
-				s.change, s.seq, settings = n > 0, b*maxEvents, text
-				p.saw(a)
+				s.seq, settings = b*maxEvents, text
+				p.saw(a, asked)
 			case 1:
 				if o := objects[n]; b == -1 {
 					s.records[o] = stored{no: a}
@@ -260,6 +242,8 @@ func (p *postgres) gather(ctx context.Context, conn *sql.Conn, id string, want *
 				if s.indexes[want.indexes[n]], err = eventID(blob); err != nil {
 					return err
 				}
+			case 5:
+				s.stored[group[n].c.ID] = true
 			}
 		}
 		return nil
@@ -272,8 +256,8 @@ func (p *postgres) gather(ctx context.Context, conn *sql.Conn, id string, want *
 }
 
 // write writes the plan in one statement. Its parts see nothing of each other, and the constraints are checked at its end.
-func (p *postgres) write(ctx context.Context, conn *sql.Conn, id string, seq int64, pl plan) error {
-	q := statement{schema: p.schema}
+func (p *postgres) write(ctx context.Context, conn *sql.Conn, ids []string, seq int64, pl plan) error {
+	q := statement{schema: p.schema, lists: len(ids) > 1}
 	parts, want, counted := 0, 0, "SELECT FROM p0"
 	part := func(n int, text string) {
 		name := "p" + strconv.Itoa(parts)
@@ -287,8 +271,8 @@ func (p *postgres) write(ctx context.Context, conn *sql.Conn, id string, seq int
 		parts++
 	}
 	q.text("WITH ")
-	part(1, "INSERT INTO @.change (id) VALUES (")
-	q.arg([]byte(id), "bytea").text(")")
+	part(len(ids), "INSERT INTO @.change (id) SELECT * FROM ")
+	rows(&q, ids, "id bytea", func(_ int, id string) []any { return []any{[]byte(id)} })
 	if rs := pl.insert; len(rs) > 0 {
 		part(len(rs), "INSERT INTO @.record (no, version, kind, id, keys, bytes) SELECT * FROM ")
 		rows(&q, rs, "no bigint, version bigint, kind bytea, id bytea, keys bytea, bytes bytea", func(_ int, r recordRow) []any {
@@ -338,7 +322,7 @@ func (p *postgres) write(ctx context.Context, conn *sql.Conn, id string, seq int
 	if ms := pl.marks; len(ms) > 0 {
 		part(len(ms), "UPDATE @.event v SET mark = w.mark FROM ")
 		rows(&q, ms, "id bytea, mark bigint", func(_ int, m audit.Mark) []any { return []any{eventBytes(m.Event), int64(m.Index)} })
-		q.text(" WHERE v.id = w.id AND v.mark IS NULL")
+		q.text(" WHERE v.id = w.id AND coalesce(v.mark, -1) < 0") // so that nobody goes through the index of what is pending
 	}
 	q.text(" RETURNING 1) SELECT count(*) FROM (" + counted + ") AS p")
 	var got int

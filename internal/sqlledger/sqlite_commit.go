@@ -1,7 +1,6 @@
 package sqlledger
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -14,17 +13,10 @@ import (
 // maxGroup is how many changes one transaction holds at most.
 const maxGroup = 128
 
-// A call is one change on its way through the goroutine that writes.
-type call struct {
-	c    *audit.Change // a copy
-	want wanted
-	done chan error // has room for the result
-}
-
 // commit queues the change, together with others that come at the same time. The goroutine is free of ctx: what one caller does not wait for
 // any more must not fail the others.
 func (s *sqlite) commit(ctx context.Context, c *audit.Change) error {
-	call := &call{cloneChange(c), wantedBy(c), make(chan error, 1)}
+	call := newCall(c)
 	select {
 	case s.queue <- call:
 	case <-ctx.Done():
@@ -36,6 +28,7 @@ func (s *sqlite) commit(ctx context.Context, c *audit.Change) error {
 	case err := <-call.done:
 		return err
 	case <-ctx.Done():
+		call.gone.Store(true)
 		return ctx.Err()
 	case <-s.ended:
 		select {
@@ -45,18 +38,6 @@ func (s *sqlite) commit(ctx context.Context, c *audit.Change) error {
 			return errClosed
 		}
 	}
-}
-
-func cloneChange(c *audit.Change) *audit.Change {
-	d := &audit.Change{ID: c.ID, Records: slices.Clone(c.Records), Reads: slices.Clone(c.Reads), Events: slices.Clone(c.Events), Marks: slices.Clone(c.Marks)}
-	for i := range d.Records {
-		r := &d.Records[i]
-		r.Bytes, r.Keys, r.UniqueKeys = bytes.Clone(r.Bytes), slices.Clone(r.Keys), slices.Clone(r.UniqueKeys)
-	}
-	for i := range d.Events {
-		d.Events[i].Bytes = bytes.Clone(d.Events[i].Bytes)
-	}
-	return d
 }
 
 // run is the goroutine that writes. It takes whatever waits and commits it in one transaction.
@@ -88,7 +69,10 @@ func (s *sqlite) run() {
 				full = true
 			}
 		}
-		s.together(group)
+		group = slices.DeleteFunc(group, func(c *call) bool { return c.gone.Load() })
+		if len(group) > 0 {
+			s.together(group)
+		}
 	}
 }
 
@@ -235,7 +219,7 @@ type writer struct {
 // apply checks one change and writes it. The first error is the result of the change alone; the second is that of the transaction.
 func (w *writer) apply(ctx context.Context, c *call) (result, err error) {
 	s, err := w.gather(ctx, &c.want, c.c.ID)
-	if err != nil || s.change {
+	if err != nil || s.stored[c.c.ID] {
 		return nil, err
 	}
 	if err := s.check(c.c); err != nil {
@@ -248,7 +232,7 @@ func (w *writer) apply(ctx context.Context, c *call) (result, err error) {
 func (w *writer) gather(ctx context.Context, want *wanted, id string) (*state, error) {
 	s := newState()
 	var err error
-	if s.change, err = w.row(ctx, selectChange, []any{[]byte(id)}, new(int64)); err != nil || s.change {
+	if s.stored[id], err = w.row(ctx, selectChange, []any{[]byte(id)}, new(int64)); err != nil || s.stored[id] {
 		return s, err
 	}
 	for i, objects := range [][]object{want.written, want.read} {

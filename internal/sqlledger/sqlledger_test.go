@@ -209,21 +209,29 @@ func TestClock(t *testing.T) {
 	year := time.Now().Add(365 * 24 * time.Hour)
 	near := func(want time.Time) {
 		t.Helper()
-		if now, ok := p.time(); !ok || now.Sub(want).Abs() > 10*time.Second || now.Location() != time.UTC {
+		if now, ok := p.time(); !ok || now.Sub(want).Abs() > 5*time.Second || now.Location() != time.UTC {
 			t.Errorf("it is %v, not %v: %v", now, want, ok)
 		}
 	}
-	p.saw(year.UnixMicro())
+	saw := func(at time.Time, took time.Duration) { p.saw(at.UnixMicro(), time.Now().Add(-took)) }
+	saw(year, 0)
 	near(year)
-	for _, jump := range []time.Duration{time.Hour, -time.Hour, 61*time.Second + time.Second, -62 * time.Second} {
-		p.saw(year.Add(jump).UnixMicro())
+	for _, jump := range []time.Duration{time.Hour, -time.Hour, 70 * time.Second, -70 * time.Second} {
+		saw(year.Add(jump), 0)
 		near(year)
 	}
-	p.saw(year.Add(40 * time.Second).UnixMicro())
+	saw(year.Add(-30*time.Second), 40*time.Second) // it may be as it was
+	near(year)
+	saw(year.Add(40*time.Second), 0)
 	near(year.Add(40 * time.Second))
+	saw(year, 20*time.Second) // it was ahead by 20 seconds, and stands still
+	near(year.Add(40 * time.Second))
+	if now := p.clock.Load().now(); now.Sub(year.Add(20*time.Second)).Abs() > 5*time.Second {
+		t.Errorf("underneath it is %v", now)
+	}
 	last := p.clock.Load()
 	last.local = last.local.Add(-time.Hour) // as if an hour had passed
-	near(year.Add(time.Hour + 40*time.Second))
+	near(year.Add(time.Hour + 20*time.Second))
 }
 
 func TestStatement(t *testing.T) {
@@ -245,23 +253,109 @@ func TestStatement(t *testing.T) {
 }
 
 func TestLocks(t *testing.T) {
-	p := &postgres{name: "s"}
-	other := &postgres{name: "t"}
+	p, other := &postgres{name: "s"}, &postgres{name: "t"}
 	c := audit.Change{ID: "c", Records: []audit.Record{{Kind: "a", ID: "x", Version: 1, Bytes: []byte("x"), UniqueKeys: []audit.Key{"u"}}},
 		Reads: []audit.Read{{Kind: "a", ID: "y"}, {Kind: "a", ID: "x"}, {Kind: "a", ID: "y"}}}
-	want := wantedBy(&c)
-	text := p.begin("c", &want)
-	if strings.Count(text, "pg_advisory_xact_lock(") != 2 || strings.Count(text, "pg_advisory_xact_lock_shared(") != 2 || text == other.begin("c", &want) {
-		t.Error(text)
+	begin := func(p *postgres, mend bool, changes ...audit.Change) string {
+		var group []*call
+		for i := range changes {
+			call := newCall(&changes[i])
+			call.locks = p.locks(call.c.ID, &call.want)
+			group = append(group, call)
+		}
+		return p.begin(group, mend)
 	}
+	count := func(text string, exclusive, shared int) {
+		t.Helper()
+		if strings.Count(text, "pg_advisory_xact_lock(") != exclusive || strings.Count(text, "pg_advisory_xact_lock_shared(") != shared {
+			t.Errorf("it does not have %d locks and %d shared ones: %s", exclusive, shared, text)
+		}
+	}
+	text := begin(p, false, c)
+	count(text, 2, 2)
+	if text == begin(other, false, c) {
+		t.Error("two schemas have one lock")
+	}
+	d := audit.Change{ID: "d", Records: []audit.Record{{Kind: "a", ID: "z", Version: 1}}, Reads: c.Reads[:1]}
+	count(begin(p, false, c, d), 3, 2)
+	count(begin(p, true, c), 1, 0)
+	count(begin(p, false, audit.Change{ID: "nothing"}), 1, 1)
 	for i := range 2 * maxLocks {
 		c.Reads = append(c.Reads, audit.Read{Kind: "a", ID: audit.ID(fmt.Sprint(i))})
 	}
-	want = wantedBy(&c)
-	if text := p.begin("c", &want); strings.Count(text, "pg_advisory_xact_lock(") != 1 || strings.Contains(text, "shared") {
-		t.Errorf("the locks of a large change: %s", text)
-	}
+	count(begin(p, false, c), 1, 0)
 	if p.lockKey("ab", "c") == p.lockKey("a", "bc") {
 		t.Error("two names have one lock")
+	}
+}
+
+// What is taken together does not wait for each other, and nobody is overtaken by what is in the way.
+func TestTake(t *testing.T) {
+	wait := func(p *postgres, name string, size int, locks ...lock) {
+		p.waiting = append(p.waiting, &call{c: &audit.Change{ID: name}, locks: locks, size: size})
+	}
+	take := func(p *postgres) (names string) {
+		group := p.take()
+		p.running = append(p.running, group...)
+		for _, c := range group {
+			names += c.c.ID
+		}
+		return names
+	}
+	const all = 0
+	small := func(locks ...lock) []lock { return append(locks, lock{all, true}) }
+
+	p := &postgres{}
+	wait(p, "a", 1, small(lock{1, false})...)
+	wait(p, "b", 1, small(lock{2, true})...)
+	wait(p, "c", 1, small(lock{1, true})...) // after a
+	wait(p, "d", 1, small(lock{2, true})...)
+	wait(p, "e", 1, small(lock{2, false})...) // after b and d
+	wait(p, "f", 1, small(lock{2, true})...)  // not before e
+	wait(p, "g", 1, small(lock{3, false})...)
+	wait(p, "h", 1, small(lock{3, false})...) // after g
+	p.waiting[6].gone.Store(true)
+	if got := take(p); got != "abdh" {
+		t.Errorf("first %q", got)
+	}
+	if got := take(p); got != "" {
+		t.Errorf("while these run, %q", got)
+	}
+	p.running = p.running[1:] // a ends
+	if got := take(p); got != "c" {
+		t.Errorf("then %q", got)
+	}
+	p.running = nil
+	if got := take(p); got != "e" {
+		t.Errorf("then %q", got)
+	}
+	p.running = nil
+	if got := take(p) + take(p); got != "f" || len(p.waiting) != 0 {
+		t.Errorf("last %q", got)
+	}
+
+	p = &postgres{}
+	wait(p, "a", 1, small(lock{1, false})...)
+	wait(p, "L", 1, lock{all, false})
+	wait(p, "b", 1, small(lock{2, false})...)
+	for _, want := range []string{"a", "L", "b", ""} {
+		if got := take(p); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+		p.running = nil
+	}
+
+	p = &postgres{}
+	wait(p, "L", groupBytes+1, small(lock{1, false})...)
+	wait(p, "a", groupBytes-1, small(lock{2, false})...)
+	wait(p, "b", 1, small(lock{3, false})...)
+	wait(p, "c", 1, small(lock{4, false})...)
+	for i := range groupCalls + 1 {
+		wait(p, "d", 0, small(lock{int64(10 + i), false})...)
+	}
+	for _, want := range []string{"L", "ab" + strings.Repeat("d", groupCalls-2), "cddd"} {
+		if got := take(p); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
 	}
 }

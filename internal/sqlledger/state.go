@@ -23,7 +23,6 @@ type wanted struct {
 	unique        []uniqueKey
 	events        []audit.EventID
 	fresh         bool // whether some of the events are new
-	mend          bool // whether numbers and rows of the index are in the way that no ledger has put there
 	indexes       []uint64
 }
 
@@ -69,9 +68,39 @@ func wantedBy(c *audit.Change) wanted {
 	return w
 }
 
+// wantedByAll is what is wanted by all of the calls, of which none writes what another wants.
+func wantedByAll(group []*call) wanted {
+	if len(group) == 1 {
+		return group[0].want
+	}
+	var all wanted
+	seen := map[any]bool{}
+	fresh := func(x any) bool {
+		is := !seen[x]
+		seen[x] = true
+		return is
+	}
+	for _, c := range group {
+		w := &c.want
+		all.written, all.unique, all.indexes, all.fresh = append(all.written, w.written...), append(all.unique, w.unique...),
+			append(all.indexes, w.indexes...), all.fresh || w.fresh
+		for _, o := range w.read {
+			if fresh(o) {
+				all.read = append(all.read, o)
+			}
+		}
+		for _, e := range w.events {
+			if fresh(e) {
+				all.events = append(all.events, e)
+			}
+		}
+	}
+	return all
+}
+
 // A state is what the database holds of what is wanted.
 type state struct {
-	change  bool                      // whether the change itself is stored
+	stored  map[string]bool           // the changes that are
 	records map[object]stored         // every one that is wanted
 	unique  map[uniqueKey]int64       // the number of the record that has it
 	events  map[audit.EventID]*uint64 // those that are stored, and the index of each
@@ -87,7 +116,7 @@ type stored struct {
 }
 
 func newState() *state {
-	return &state{records: map[object]stored{}, unique: map[uniqueKey]int64{}, events: map[audit.EventID]*uint64{},
+	return &state{stored: map[string]bool{}, records: map[object]stored{}, unique: map[uniqueKey]int64{}, events: map[audit.EventID]*uint64{},
 		indexes: map[uint64]audit.EventID{}}
 }
 
@@ -236,4 +265,11 @@ func (s *state) plan(c *audit.Change) plan {
 		p.events = append(p.events, eventRow{e, marks[e.ID]})
 	}
 	return p
+}
+
+// join adds the rows of another plan.
+func (p *plan) join(o plan) {
+	p.insert, p.update = append(p.insert, o.insert...), append(p.update, o.update...)
+	p.drop, p.flag, p.add = append(p.drop, o.drop...), append(p.flag, o.flag...), append(p.add, o.add...)
+	p.events, p.marks = append(p.events, o.events...), append(p.marks, o.marks...)
 }

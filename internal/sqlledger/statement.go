@@ -9,6 +9,7 @@ import (
 // A statement is the text of one of PostgreSQL's, and its parameters. In the text "@" is the schema.
 type statement struct {
 	schema string
+	lists  bool // whether rows are always passed as arrays
 	b      strings.Builder
 	args   []any
 }
@@ -32,8 +33,8 @@ func (q *statement) arg(v any, typ string) *statement {
 	return q
 }
 
-// fewValues is the most rows that are a parameter for each value. The text of a statement then depends on their number, and each text is
-// parsed and planned once on each connection; more are passed as one array for each column.
+// fewValues is the most rows that are a parameter for each value, which takes less than arrays do. The text of a statement then depends on
+// their number, and each text is parsed and planned once on each connection; more are passed as one array for each column.
 const fewValues = 8
 
 // rows adds all as a table w with the columns, each a name and a type. The function row returns the values of one.
@@ -43,7 +44,7 @@ func rows[T any](q *statement, all []T, columns string, row func(i int, v T) []a
 		name, typ, _ := strings.Cut(c, " ")
 		names, types = append(names, name), append(types, typ)
 	}
-	if len(all) <= fewValues {
+	if len(all) <= fewValues && !q.lists {
 		for i, v := range all {
 			q.text([]string{"(VALUES (", "), ("}[min(i, 1)])
 			for j, value := range row(i, v) {

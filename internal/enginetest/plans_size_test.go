@@ -1,0 +1,5 @@
+//go:build !race
+
+package enginetest
+
+const manyGrants = 200_000
