@@ -3,6 +3,7 @@ package bailiwick_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"strings"
 	"testing"
 	"time"
@@ -23,8 +24,12 @@ var badDays = []faulty.Faults{
 	{Before: 300, After: 200, Late: 150, Hang: 20, Read: 100, Slow: 100, Delay: 100 * time.Millisecond},
 }
 
-// TestFaultyMemory: two nodes keep the laws on a bad day.
+// TestFaultyMemory: two nodes keep the laws on a bad day. Each history takes long, so that there are less of them.
 func TestFaultyMemory(t *testing.T) {
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		f.Value.Set("20")
+		defer f.Value.Set(f.DefValue)
+	}
 	systemtest.TestFaults(t, func(testing.TB) audit.Ledger { return bailiwick.InMemory() }, func(l audit.Ledger, seed uint64) audit.Ledger {
 		return faulty.New(l, seed, badDays[seed%uint64(len(badDays))])
 	})

@@ -19,7 +19,7 @@ const (
 	narrowingID ID = "narrowing"
 	maxTaken       = 32 // that the record names; whoever is further behind reads everything anew
 	syncTimeout    = 10 * time.Second
-	takeTurn       = Patience / 4
+	takeTurn       = Patience / 12
 )
 
 // ErrStale means that whether something was taken away elsewhere cannot be said.

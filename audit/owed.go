@@ -32,7 +32,7 @@ func Unanswered(err error) bool {
 func Unread(err error) bool { return Unanswered(err) || errors.Is(err, ErrSeal) }
 
 // Patience is how long whoever takes away waits for a ledger before it goes by what this node knows.
-const Patience = time.Second
+const Patience = 3 * time.Second
 
 // owed is what was taken away and is not recorded yet.
 type owed struct {

@@ -182,14 +182,21 @@ type ring struct {
 	keeper  Keeper
 	sealers atomic.Pointer[[]sealer]
 	mu      sync.Mutex
-	asked   time.Time // when the keeper was last asked
+	missed  map[[8]byte]bool // keys that the keeper was asked for and does not have
+	since   time.Time        // when the first of them was
 }
+
+// A keeper is asked for so many keys in a second that it may not have.
+const ringMisses = 8
 
 // refresh asks the keeper anew.
 func (r *ring) refresh(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.asked = time.Now() // for how often it is asked, and nothing else
+	return r.ask(ctx)
+}
+
+func (r *ring) ask(ctx context.Context) error {
 	keys, err := sealers(ctx, r.keeper)
 	if err == nil {
 		r.sealers.Store(&keys)
@@ -221,19 +228,22 @@ func (r *ring) of(sealed []byte, head int) (*sealer, error) {
 		return k, nil
 	}
 	r.mu.Lock()
-	recent := time.Since(r.asked) < time.Second
-	r.mu.Unlock()
+	defer r.mu.Unlock()
 	if k := r.named(id); k != nil { // somebody else has just asked
 		return k, nil
 	}
-	if !recent {
+	if time.Since(r.since) >= time.Second {
+		r.missed, r.since = map[[8]byte]bool{}, time.Now()
+	}
+	if !r.missed[id] && len(r.missed) < ringMisses {
 		ctx, cancel := context.WithTimeout(context.Background(), syncTimeout)
 		defer cancel()
-		if r.refresh(ctx) == nil {
+		if r.ask(ctx) == nil {
 			if k := r.named(id); k != nil {
 				return k, nil
 			}
 		}
+		r.missed[id] = true
 	}
 	return nil, fmt.Errorf("%w: none of the seal keys fits", ErrSeal)
 }
@@ -297,8 +307,10 @@ func (s *Store) openEvent(e SealedEvent) (Event, []byte, error) {
 }
 
 // Reseal asks the keeper for its keys anew and seals every record that was sealed with another than the first of them again, as a new version of
-// the same value with an event "record.resealed". It returns how many there were. When it has returned no error, and what was pending then is in
-// the log, the other keys are not needed any more. It may be called again after an interruption, and while everything else goes on.
+// the same value with an event "record.resealed". It returns how many there were. It may be called again after an interruption, and while everything
+// else goes on. Another node seals with the key that it knows until it meets a new one or is called too, and what is being committed is sealed
+// already: once every node has been called, and two minutes later it has returned 0 and no error, and what was pending then is in the log, the other
+// keys are not needed any more.
 func (s *Store) Reseal(ctx context.Context) (n int, _ error) {
 	if err := s.ring.refresh(ctx); err != nil {
 		return 0, err

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -259,7 +260,7 @@ func TestKeysRollOverWhileAllGoesOn(t *testing.T) {
 				},
 				"note":  func(t *rapid.T) { one(t).note(1) },
 				"flush": func(t *rapid.T) { must(0, m.relay.Flush(ctx)) },
-				"roll":  func(t *rapid.T) { m.roll(); time.Sleep(2 * time.Second) },
+				"roll":  func(t *rapid.T) { m.roll() },
 				"restart": func(t *rapid.T) {
 					i := rapid.IntRange(0, 1).Draw(t, "node")
 					if m.nodes[i] = m.node(); i == 0 {
@@ -326,6 +327,100 @@ func TestKeysRollOverWhileAllGoesOn(t *testing.T) {
 	})
 }
 
+// Whoever writes a record while it is to be sealed anew is not in the way.
+func TestSealingAnewAndAnotherWrites(t *testing.T) {
+	for name, c := range map[string]struct {
+		knows bool // the other, of the new key
+		n     int
+	}{"with the new key": {true, 0}, "with the old key": {false, 1}} {
+		m := newRealm()
+		must(0, m.nodes[1].put("x", 1))
+		if m.roll(); c.knows {
+			m.nodes[1] = m.node()
+		}
+		first := true
+		m.on(func(_ context.Context, op string) error {
+			if op == "commit" && first {
+				first = false
+				must(0, m.nodes[1].put("x", 2))
+			}
+			return nil
+		})
+		if n, err := m.nodes[0].Reseal(t.Context()); n != c.n || err != nil || m.old() > 0 {
+			t.Errorf("%s: %d: %v", name, n, err)
+		}
+		m.value["x"] = 2
+		m.check(t, m.nodes...)
+	}
+}
+
+// What was being committed when all was sealed anew is found by the next call.
+func TestSealingAnewFindsWhatWasBeingCommitted(t *testing.T) {
+	m := newRealm()
+	under, goes, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	var first sync.Once
+	m.on(func(_ context.Context, op string) error {
+		if op == "commit" {
+			first.Do(func() { close(under); <-goes })
+		}
+		return nil
+	})
+	go func() { done <- m.nodes[0].put("x", 1) }()
+	<-under
+	m.roll()
+	if n, err := m.nodes[0].Reseal(t.Context()); n != 0 || err != nil {
+		t.Error(n, err)
+	}
+	close(goes)
+	must(0, <-done)
+	if n, err := m.nodes[0].Reseal(t.Context()); n != 1 || err != nil || m.old() > 0 {
+		t.Error(n, err)
+	}
+}
+
+// A keeper that is slow, or does not answer, is asked for a key that nobody knows, but not all the time; and all who wait for it learn of it.
+func TestKeeperIsAskedForAKeyThatNobodyKnows(t *testing.T) {
+	var asked atomic.Int64
+	var slow atomic.Int64
+	m := newRealm()
+	k := openStore(audit.StoreConfig{Ledger: m.books, Origin: origin, SealKeys: keeperFunc(func() ([][]byte, error) {
+		asked.Add(1)
+		time.Sleep(time.Duration(slow.Load()))
+		return m.SealKeys(context.Background())
+	})})
+	m.roll()
+	must(0, m.node().put("x", 1))
+	slow.Store(int64(20 * time.Millisecond))
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if _, err := k.Load(t.Context(), "x"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := asked.Load(); n != 2 {
+		t.Errorf("asked %d times", n)
+	}
+	slow.Store(0)
+	for i := range 100 {
+		m.behind(func() {
+			r := copyOf(m.records[object{"thing", "x"}])
+			r.ID, r.Bytes[3], r.Bytes[4] = audit.ID(fmt.Sprint(i)), r.Bytes[3]+1, byte(i)
+			m.records[object{"thing", r.ID}] = r
+		})
+		for range 3 {
+			if _, err := k.Load(t.Context(), audit.ID(fmt.Sprint(i))); !errors.Is(err, audit.ErrSeal) {
+				t.Error(i, err)
+			}
+		}
+	}
+	if n := asked.Load(); n < 3 || n > 30 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
 // versions counts the versions of all records.
 func (m *realm) versions() (n uint64) {
 	for _, r := range m.records {
@@ -356,7 +451,7 @@ func TestKeysRollOverAmongRunningNodes(t *testing.T) {
 	run(func(int) error { return m.relay.Flush(context.Background()) })
 	time.Sleep(50 * time.Millisecond)
 	m.roll()
-	for _, k := range m.nodes { // who seals with it knows it before the other meets it
+	for _, k := range m.nodes {
 		must(k.Reseal(context.Background()))
 	}
 	all.Wait()

@@ -71,6 +71,10 @@ func (s *story) depart(ctx context.Context) error {
 		return err
 	}
 	d, err := s.sys.Leave(ctx, people, s.ids[t.Contractor])
+	for tries := 0; errors.Is(err, audit.ErrUnrecorded) && tries < 10; tries++ { // a slow database: he is out, and it is not all on the record yet
+		time.Sleep(time.Second)
+		d, err = s.sys.Leave(ctx, people, s.ids[t.Contractor])
+	}
 	if err != nil || !d.Complete {
 		return errors.Join(errors.New("the contractor has not left entirely"), err)
 	}

@@ -33,7 +33,7 @@ func (c crashes) String() string {
 }
 
 // every makes every statement a boundary where there is time.
-func every(c *nodeConfig) { c.Every = os.Getenv("BAILIWICK_ROUNDS") != "" }
+func every(c *nodeConfig) { c.Every = os.Getenv("BAILIWICK_EVERY") != "" }
 
 // TestCrashAtEveryBoundary kills the node at the first boundary of a whole access, at the second, and so on until the access goes through without
 // reaching it. Each time what is there is whole, nothing that was acknowledged is missing, and the access can be gone on with.

@@ -9,12 +9,9 @@ import (
 	"time"
 )
 
-// rounds is how often a node is killed on each engine. BAILIWICK_ROUNDS is for longer runs.
+// rounds is how often a node is killed on each engine. BAILIWICK_ROUNDS is for longer runs, as .ci/run has one.
 func rounds(t testing.TB) int {
-	n := 200
-	if testing.Short() {
-		n = 40
-	}
+	n := 30
 	if text := os.Getenv("BAILIWICK_ROUNDS"); text != "" {
 		var err error
 		if n, err = strconv.Atoi(text); err != nil {

@@ -80,8 +80,8 @@ func TestLedgerOnAFullDisk(t *testing.T) {
 	seed := seed(t)
 	for i := range 3 {
 		tag := fmt.Sprint(i)
-		worked := n.send("work", args{Workers: 4, Seed: seed, Tag: tag, Key: tag, For: 2 * time.Second, Within: time.Minute})
-		s.progress(t, 60*time.Second, 50)
+		worked := n.send("work", args{Workers: 4, Seed: seed, Tag: tag, Key: tag, For: time.Second, Within: time.Minute})
+		s.progress(t, 60*time.Second, 20)
 		grant := n.active(args{})
 		free := fill(t, dir)
 		s.full(t, n)

@@ -104,7 +104,7 @@ func TestFailoverToASynchronousStandby(t *testing.T) {
 	if r := n.call("revoke", args{As: "root", Grant: grant}); r.Class != "unrecorded" {
 		t.Errorf("revoking without the ledger: %+v", r)
 	}
-	n.refuses(kept, 3*time.Second)
+	n.refuses(kept, 2*time.Second)
 	begun := time.Now()
 	standby.promote(t)
 	s.progress(t, 60*time.Second, 100)

@@ -31,7 +31,7 @@ func TestSeveralNodesServeAndOneRelays(t *testing.T) {
 			join := func() {
 				started++
 				n := s.start(t)
-				n.send("work", args{Workers: 2, Seed: seed + uint64(started), Tag: fmt.Sprint("n", started), Key: "all", For: time.Hour, Within: time.Hour})
+				n.send("work", args{Workers: 1, Seed: seed + uint64(started), Tag: fmt.Sprint("n", started), Key: "all", For: time.Hour, Within: time.Hour})
 				nodes = append(nodes, n)
 			}
 			join()
@@ -41,7 +41,7 @@ func TestSeveralNodesServeAndOneRelays(t *testing.T) {
 			}
 			for range 3 {
 				eventually(t, 20*time.Second, "not exactly one relays", func() bool { return len(relaying(nodes)) == 1 })
-				s.progress(t, 60*time.Second, 60)
+				s.progress(t, 60*time.Second, 30)
 				for _, n := range nodes {
 					n.must("flush", args{Within: 30 * time.Second}) // those that do not relay wait for the one that does
 				}
@@ -69,7 +69,7 @@ func TestSeveralNodesServeAndOneRelays(t *testing.T) {
 				nodes[i[0]].kill()
 				nodes = slices.Delete(nodes, i[0], i[0]+1)
 				killed := time.Now()
-				eventually(t, 10*time.Second, "nobody takes over", func() bool { return len(relaying(nodes)) == 1 })
+				eventually(t, 20*time.Second, "nobody takes over", func() bool { return len(relaying(nodes)) == 1 })
 				t.Logf("another relays after %v", time.Since(killed).Round(time.Millisecond))
 				join()
 			}

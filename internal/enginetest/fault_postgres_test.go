@@ -46,13 +46,22 @@ func (n *node) active(a args) string {
 // refuses reports calls that give something where nothing can be given.
 func (n *node) refuses(grant string, within time.Duration) {
 	n.t.Helper()
+	var all []<-chan result
 	for op, a := range map[string]args{
 		"authorize": {As: "maya", Grant: grant, Action: "db:read", Resource: "db/orders", Within: within},
 		"use":       {As: "maya", Action: "db:read", Resource: "db/" + grant, Within: within},
 		"request":   {As: "maya", Role: "reader", Within: within},
 	} {
-		if r := n.call(op, a); r.OK {
-			n.t.Errorf("%s is given without the ledger", op)
+		all = append(all, n.send(op, a))
+	}
+	for _, done := range all {
+		select {
+		case r := <-done:
+			if r.OK {
+				n.t.Errorf("%s is given without the ledger", r.Op)
+			}
+		case <-n.exited:
+			n.t.Error("the node has ended")
 		}
 	}
 }
@@ -81,7 +90,7 @@ func TestDatabaseIsRestartedUnderLoad(t *testing.T) {
 		s.progress(t, 30*time.Second, 20)
 		grant, other := n.active(args{}), n.active(args{})
 		server.stop(signal)
-		n.refuses(grant, 3*time.Second)
+		n.refuses(grant, 2*time.Second)
 		begun := time.Now()
 		if r := n.call("revoke", args{As: "root", Grant: grant}); r.Class != "unrecorded" || time.Since(begun) > 10*time.Second {
 			t.Errorf("revoking without the ledger: %+v after %v", r, time.Since(begun))
@@ -183,7 +192,7 @@ func TestDatabaseHangs(t *testing.T) {
 		if n.must("revoked", args{Serial: cert.Serial, Within: 3 * time.Second}).Allowed {
 			t.Errorf("%s: its certificate is good", how)
 		}
-		n.refuses(grant, 3*time.Second)
+		n.refuses(grant, 2*time.Second)
 		// New connections go through, and the old ones are never heard of again.
 		p.set(func(p *pgProxy) { p.deaf, p.onCut = false, nil })
 		n.recorded(grant)

@@ -2,4 +2,4 @@
 
 package enginetest
 
-const manyGrants = 200_000
+const manyGrants = 1_000_000

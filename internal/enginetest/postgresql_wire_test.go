@@ -197,7 +197,8 @@ func TestPostgreSQLPendingAcrossPages(t *testing.T) {
 func TestPostgreSQLRefusedBytesAreNotSent(t *testing.T) {
 	s := pgOwnServer(t, "log_statement=all", "log_min_duration_statement=0")
 	d := newPostgresDatabase(t, s)
-	nodes := []*sqlledger.Ledger{d.node(t), d.node(t), d.node(t)}
+	one := d.node(t)
+	nodes := []*sqlledger.Ledger{one, one, d.node(t)}
 	for _, l := range nodes {
 		if err := l.Open(t.Context()); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 // The ledger knows no driver, so another one must do.
 func TestSQLiteByAnotherDriver(t *testing.T) {
+	fewer(t, 30)
 	audittest.TestLedger(t, func(t *testing.T) audit.Ledger {
 		l := sqlledger.SQLite(openSQLite(t, "sqlite3", "file:"+filepath.Join(t.TempDir(), "l.db")))
 		t.Cleanup(func() { l.Close() })

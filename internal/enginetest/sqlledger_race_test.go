@@ -188,6 +188,92 @@ func TestSQLCancelledCallers(t *testing.T) {
 	})
 }
 
+// Of changes that are committed together, each is refused, fails or is cancelled alone.
+func TestSQLGroupMembersAreIndependent(t *testing.T) {
+	onBoth(t, func(t *testing.T, d *sqlDatabase) {
+		l := d.on(t, d.db)
+		mustCommit(t, l, put("first", "first", 1))
+		lock := []string{"BEGIN IMMEDIATE"}
+		if d.server != nil {
+			lock = []string{"BEGIN", "LOCK TABLE @change"}
+			d.exec(t, "CREATE FUNCTION @full() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''the disk is full''; END'",
+				"CREATE TRIGGER full_disk BEFORE INSERT ON @record FOR EACH ROW WHEN (NEW.id = 'fails') EXECUTE FUNCTION @full()")
+		} else {
+			d.exec(t, "CREATE TRIGGER full_disk BEFORE INSERT ON @record WHEN NEW.id = CAST('fails' AS BLOB) BEGIN SELECT RAISE(ABORT, 'the disk is full'); END")
+		}
+		hold, err := d.db.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hold.Close()
+		for _, st := range lock {
+			mustExec(t, hold, d.script(st))
+		}
+		var wg sync.WaitGroup
+		begun, cancel := context.WithCancel(t.Context())
+		for i := range 4 { // all that run at once, so that what comes now waits together
+			wg.Go(func() {
+				c := put(fmt.Sprint("begun", i), audit.ID(fmt.Sprint("begun", i)), 1)
+				c.Records[0].UniqueKeys = []audit.Key{audit.Key(fmt.Sprint("begun", i))}
+				if err := l.Commit(begun, c); !errors.Is(err, context.Canceled) {
+					t.Errorf("begun: the result is %v", err)
+				}
+				clear(c.Records[0].Bytes) // it may yet be committed, as it was
+				c.Records[0].UniqueKeys[0] = "spoilt"
+			})
+		}
+		time.Sleep(100 * time.Millisecond)
+		waiting, cancelWaiting := context.WithCancel(t.Context())
+		large, twice := put("large", "large", 1), put("twice", "twice", 1)
+		large.Records[0].Bytes = make([]byte, audit.MaxBytes+1)
+		conflicts, good := func(err error) bool { return errors.Is(err, audit.ErrConflict) }, func(err error) bool { return err == nil }
+		calls := []struct {
+			is  string
+			ctx context.Context
+			c   audit.Change
+			ok  func(error) bool
+		}{
+			{"conflicts", t.Context(), put("conflicts", "first", 1), conflicts},
+			{"too large", t.Context(), large, func(err error) bool { return err != nil && !conflicts(err) }},
+			{"cancelled", waiting, put("cancelled", "cancelled", 1), func(err error) bool { return errors.Is(err, context.Canceled) }},
+			{"fails", t.Context(), put("fails", "fails", 1), func(err error) bool { return err != nil && strings.Contains(err.Error(), "full") }},
+			{"good", t.Context(), put("good", "good", 1), good},
+			{"better", t.Context(), put("better", "better", 1), good},
+			{"another conflict", t.Context(), put("another conflict", "another", 7), conflicts},
+			{"once", t.Context(), twice, good},
+			{"twice", t.Context(), twice, good},
+			{"last", t.Context(), put("last", "first", 2), good},
+		}
+		results := make([]error, len(calls))
+		for i, c := range calls {
+			wg.Go(func() { results[i] = l.Commit(c.ctx, c.c) })
+		}
+		time.Sleep(100 * time.Millisecond)
+		cancel()
+		cancelWaiting()
+		time.Sleep(20 * time.Millisecond)
+		mustExec(t, hold, "ROLLBACK")
+		wg.Wait()
+		for i, c := range calls {
+			if !c.ok(results[i]) {
+				t.Errorf("%s: the result is %v", c.is, results[i])
+			}
+		}
+		for id, want := range map[audit.ID]uint64{"first": 2, "large": 0, "fails": 0, "good": 1, "better": 1, "twice": 1, "another": 0} {
+			if v := versionOf(t, l, id); v != want {
+				t.Errorf("%s is at version %d, not %d", id, v, want)
+			}
+		}
+		for i := range 4 {
+			name := fmt.Sprint("begun", i)
+			r, err := l.Load(t.Context(), "k", audit.ID(name))
+			if err == nil && (string(r.Bytes) != name || len(r.UniqueKeys) != 1 || r.UniqueKeys[0] != audit.Key(name)) {
+				t.Errorf("what was begun is %q with the keys %q", r.Bytes, r.UniqueKeys)
+			}
+		}
+	})
+}
+
 // Closing ends what is under way with an error or lets it succeed. Later calls open again.
 func TestSQLCloseMeanwhile(t *testing.T) {
 	onBoth(t, func(t *testing.T, d *sqlDatabase) {

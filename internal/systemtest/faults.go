@@ -304,10 +304,15 @@ func (s *story) granted(t *rapid.T) {
 	}
 }
 
-// pick draws a grant that is not over.
+// pick draws a grant that is not over; one that is active, if there is one.
 func (s *story) pick(t *rapid.T) jit.Grant {
 	all := s.record(t).grants
 	maps.DeleteFunc(all, func(_ audit.ID, g jit.Grant) bool { return over(g) })
+	active := maps.Clone(all)
+	maps.DeleteFunc(active, func(_ audit.ID, g jit.Grant) bool { return !g.ActiveAt(s.nodes[0].clock()) })
+	if len(active) > 0 {
+		all = active
+	}
 	if len(all) == 0 {
 		t.Skip("no grants")
 	}
@@ -316,7 +321,7 @@ func (s *story) pick(t *rapid.T) jit.Grant {
 
 func (s *story) issue(t *rapid.T, n *node, g jit.Grant) {
 	who, before := s.names[g.Subject], s.record(t)
-	cred, cert, err := n.issue(n.callers[who], g, time.Duration(rapid.IntRange(0, 3600).Draw(t, "life"))*time.Second, "postgres")
+	cred, cert, err := n.issue(n.callers[who], g, time.Duration(rapid.SampledFrom([]int{0, 0, 600}).Draw(t, "life"))*time.Second, "postgres")
 	if err != nil {
 		return
 	}
@@ -332,6 +337,11 @@ func (s *story) issue(t *rapid.T, n *node, g jit.Grant) {
 }
 
 func (s *story) actions() map[string]func(t *rapid.T) {
+	revoke := func(t *rapid.T) {
+		n, g := s.node(t), s.pick(t)
+		_, err := n.sys.Revoke(ctx, n.callers["root"], g.ID)
+		s.took(t, n, "revoked", err, "", func(id audit.ID, _ jit.Grant) bool { return id == g.ID })
+	}
 	return map[string]func(t *rapid.T){
 		"":           s.check,
 		"be granted": s.granted, "be granted more": s.granted, "be granted even more": s.granted,
@@ -343,11 +353,7 @@ func (s *story) actions() map[string]func(t *rapid.T) {
 				s.mayBe(t, n, "used", who, before)
 			}
 		},
-		"revoke": func(t *rapid.T) {
-			n, g := s.node(t), s.pick(t)
-			_, err := n.sys.Revoke(ctx, n.callers["root"], g.ID)
-			s.took(t, n, "revoked", err, "", func(id audit.ID, _ jit.Grant) bool { return id == g.ID })
-		},
+		"revoke": revoke, "revoke more": revoke,
 		"relinquish": func(t *rapid.T) {
 			n, g := s.node(t), s.pick(t)
 			err := n.sys.JIT().Relinquish(ctx, n.callers[s.names[g.Subject]], g.ID)
@@ -356,7 +362,7 @@ func (s *story) actions() map[string]func(t *rapid.T) {
 		"leave":   func(t *rapid.T) { s.leave(t, "left") },
 		"suspend": func(t *rapid.T) { s.leave(t, "suspended") },
 		"advance": func(t *rapid.T) {
-			s.advance(time.Duration(rapid.IntRange(0, 25).Draw(t, "minutes")) * time.Minute)
+			s.advance(time.Duration(rapid.IntRange(0, 10).Draw(t, "minutes")) * time.Minute)
 		},
 		"sweep": func(t *rapid.T) { s.node(t).sys.Sweep(ctx) },
 		"wait":  func(t *rapid.T) { time.Sleep(time.Duration(rapid.IntRange(0, 5).Draw(t, "seconds")) * time.Second) },

@@ -1,0 +1,359 @@
+package audit
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func share(t rapid.TB, dir string) *LogDir {
+	l, err := ShareLog(dir, logOrigin, logKey(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// A sharer is one who shares a log, and the last checkpoint that was read through it.
+type sharer struct {
+	*LogDir
+	last *Checkpoint
+}
+
+// read reads the log, which must be that of the leaves, and go on from what was read before.
+func (s *sharer) read(t rapid.TB, n *naiveTree) {
+	cp := n.check(t, s, s.VerifierKey())
+	if s.last != nil {
+		r, err := NewReader(s, s.VerifierKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Consistency(*s.last, cp); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.last = &cp
+}
+
+// TestLogIsWrittenByOneAndReadByAll: whoever appends first has the log until it is released, closed or cannot be written; meanwhile the others
+// read it and are told that it is locked; and nothing that was acknowledged is lost.
+func TestLogIsWrittenByOneAndReadByAll(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		dir, err := os.MkdirTemp("", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		ctx, all := context.Background(), make([]*sharer, 3)
+		var log naiveTree
+		for i := range all {
+			all[i] = &sharer{LogDir: share(t, dir)}
+			defer func() { all[i].Close() }()
+		}
+		holder := 0
+		one := func(t *rapid.T) int { return rapid.IntRange(0, len(all)-1).Draw(t, "who") }
+		t.Repeat(map[string]func(*rapid.T){
+			"append": func(t *rapid.T) {
+				i := one(t)
+				leaves := someLeaves(len(log.leaves), rapid.SampledFrom([]int{0, 1, 3, 100, 300}).Draw(t, "leaves"))
+				first, err := all[i].Append(ctx, leaves)
+				if holder >= 0 && holder != i {
+					if !errors.Is(err, ErrLocked) {
+						t.Fatalf("%d has the log, and %d appends: %v", holder, i, err)
+					}
+					return
+				}
+				if err != nil || first != uint64(len(log.leaves)) {
+					t.Fatal(first, err)
+				}
+				holder = i
+				log.add(t, leaves)
+			},
+			"fail": func(t *rapid.T) {
+				if holder < 0 {
+					t.Skip("nobody writes")
+				}
+				w, leaves := all[holder].writer(), someLeaves(1_000_000+len(log.leaves), 3)
+				w.store = &faultyStore{w.store, rapid.IntRange(0, 8).Draw(t, "writes"), rapid.Bool().Draw(t, "after")}
+				_, err := all[holder].Append(ctx, leaves)
+				if err == nil {
+					log.add(t, leaves)
+					w.store = w.store.(*faultyStore).storage
+					return
+				}
+				if !errors.Is(err, errInjected) {
+					t.Fatal(err)
+				}
+				next := one(t)
+				first, err := all[next].Append(ctx, nil)
+				if err != nil {
+					t.Fatal("it cannot be opened again:", err)
+				}
+				if holder = next; first != uint64(len(log.leaves)) {
+					log.add(t, leaves) // all of them, or the invariant fails
+				}
+			},
+			"release": func(t *rapid.T) {
+				i := one(t)
+				if err := all[i].Release(); err != nil {
+					t.Fatal(err)
+				}
+				if holder == i {
+					holder = -1
+				}
+			},
+			"close": func(t *rapid.T) {
+				i := one(t)
+				if err := errors.Join(all[i].Close(), all[i].Close()); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := all[i].Append(ctx, nil); !errors.Is(err, fs.ErrClosed) {
+					t.Fatal(err)
+				}
+				if holder == i {
+					holder = -1
+				}
+				if all[i].LogDir = share(t, dir); holder < 0 {
+					holder = i
+				}
+			},
+			"": func(t *rapid.T) { all[one(t)].read(t, &log) },
+		})
+		for _, s := range all {
+			s.read(t, &log)
+		}
+	})
+}
+
+// TestLogThatDoesNotGoOnIsNotTaken: whatever became of the directory while another had it, only a log that goes on from what was seen of it is
+// written.
+func TestLogThatDoesNotGoOnIsNotTaken(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	history := map[int]map[string][]byte{}
+	for _, step := range []int{0, 5, 20, 275} {
+		grow(t, dir, step)
+		history[step] = snapshot(t, dir)
+	}
+	fork := filepath.Join(t.TempDir(), "fork")
+	restore(t, fork, history[5])
+	other, err := OpenLog(fork, logOrigin, logKey(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Append(t.Context(), someLeaves(7000, 295)); err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	stranger := filepath.Join(t.TempDir(), "stranger")
+	l, err := OpenLog(stranger, "example.com/stranger", logKey(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	half := maps.Clone(history[275])
+	half[checkpointFile] = history[20][checkpointFile]
+	for name, files := range map[string]map[string][]byte{
+		"gone": nil, "empty": {}, "begun anew": history[0], "set back": history[5], "set back a little": history[20], "forked": snapshot(t, fork),
+		"a stranger's": snapshot(t, stranger), "without tiles": {checkpointFile: history[275][checkpointFile]}, "with an older checkpoint": half,
+	} {
+		for _, seen := range []string{"when it was opened", "when it was read", "when it was released", "when it failed"} {
+			restore(t, dir, history[20])
+			reader := share(t, dir)
+			switch seen {
+			case "when it was opened":
+				reader.Close()
+				restore(t, dir, history[275])
+				writer := share(t, dir)
+				reader = share(t, dir)
+				writer.Close()
+			case "when it was read":
+				reader.Release()
+				restoreIn(t, dir, history[275])
+				if data, err := reader.ReadFile(checkpointFile); err != nil || string(data) != string(history[275][checkpointFile]) {
+					t.Fatal(err)
+				}
+			case "when it was released", "when it failed":
+				reader.Close()
+				restore(t, dir, history[275])
+				if reader = share(t, dir); seen == "when it failed" {
+					w := reader.writer()
+					w.store = &faultyStore{w.store, 0, false}
+					if _, err := reader.Append(t.Context(), someLeaves(0, 1)); !errors.Is(err, errInjected) {
+						t.Fatal(err)
+					}
+				}
+				reader.Release()
+			}
+			if restore(t, dir, files); files != nil {
+				os.Mkdir(dir, 0o700)
+			}
+			for range 2 {
+				if _, err := reader.Append(t.Context(), someLeaves(0, 1)); err == nil || errors.Is(err, ErrLocked) {
+					t.Errorf("%s, seen %s: %v", name, seen, err)
+				}
+			}
+			if _, err := os.Stat(dir); files != nil && !maps.EqualFunc(snapshot(t, dir), files, slices.Equal) || files == nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s, seen %s: it was written to", name, seen)
+			}
+			restore(t, dir, history[275])
+			if first, err := reader.Append(t.Context(), someLeaves(300, 1)); err != nil || first != 300 {
+				t.Errorf("%s, seen %s, mended: %v", name, seen, err)
+			}
+			reader.Close()
+		}
+	}
+}
+
+// restoreIn puts the files into dir, which stays the one that it is.
+func restoreIn(t testing.TB, dir string, files map[string][]byte) {
+	for name, data := range files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, data, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLogIsTakenOverFromAnotherProcess: it is read while the other writes, and once that has closed it, released it or was killed, it is written
+// here, with everything that was acknowledged there.
+func TestLogIsTakenOverFromAnotherProcess(t *testing.T) {
+	if dir, end, ok := strings.Cut(os.Getenv(childDir), "|"); ok { // in the other process
+		writeUntil(t, dir, end)
+		return
+	}
+	dir := filepath.Join(t.TempDir(), "log")
+	events := someEvents(0)
+	genesis, err := events[0].Leaf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := share(t, dir)
+	defer func() { l.Close() }()
+	if _, err := l.Append(t.Context(), [][]byte{genesis}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewReader(l, l.VerifierKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	acked, size := []string{events[0].ID.String()}, uint64(1)
+	for i, end := range []string{"kill", "close", "release", "kill", "exit"} {
+		if err := l.Release(); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(os.Args[0], "-test.run=^TestLogIsTakenOverFromAnotherProcess$")
+		cmd.Env = append(os.Environ(), childDir+"="+dir+"|"+end)
+		in, err1 := cmd.StdinPipe()
+		out, err2 := cmd.StdoutPipe()
+		if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan() && lines.Text() != "ends"; n++ {
+			if acked = append(acked, lines.Text()); n == 0 { // it has the log by now
+				if _, err := l.Append(t.Context(), [][]byte{genesis}); !errors.Is(err, ErrLocked) {
+					t.Fatalf("the other process has the log: %v", err)
+				}
+			}
+			cp, err := r.Checkpoint()
+			if err != nil || cp.Size < uint64(len(acked)) || cp.Size < size {
+				t.Fatalf("of %d entries it is told %d: %v", cp.Size, len(acked), err)
+			}
+			if report, err := Verify(l, l.VerifierKey()); err != nil || report.Checkpoint.Size < cp.Size {
+				t.Fatal("while it is written:", err)
+			}
+			if size = cp.Size; n == 40 {
+				if end == "kill" {
+					err = cmd.Process.Kill()
+				} else {
+					_, err = fmt.Fprintln(in, "end")
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if end != "close" && end != "release" {
+			cmd.Wait()
+		}
+		e := Event{ID: newEventID(time.Now()), Origin: logOrigin, Kind: "test.taken", Time: events[0].Time, Outcome: Success}
+		leaf, err := e.Leaf()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Append(t.Context(), [][]byte{leaf}); err != nil {
+			t.Fatalf("the %d. time, after %s: %v", i+1, end, err)
+		}
+		acked = append(acked, e.ID.String())
+		in.Close()
+		cmd.Wait()
+	}
+	report, err := Verify(l, l.VerifierKey())
+	if err != nil || report.Kinds["test.taken"] != 5 {
+		t.Fatal(report, err)
+	}
+	for leaf, err := range r.Entries(report.Checkpoint, 0, report.Checkpoint.Size) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := ParseEvent(leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(acked) > 0 && e.ID.String() == acked[0] {
+			acked = acked[1:]
+		}
+	}
+	if len(acked) > 0 {
+		t.Errorf("%d acknowledged entries are lost", len(acked))
+	}
+}
+
+// writeUntil writes to the log in dir and says what was acknowledged, until it is told to end.
+func writeUntil(t *testing.T, dir, end string) {
+	told := make(chan bool)
+	in := bufio.NewScanner(os.Stdin)
+	go func() { told <- in.Scan() }()
+	l := share(t, dir)
+	for {
+		e := Event{ID: newEventID(time.Now()), Origin: logOrigin, Kind: "test.done", Time: time.UnixMicro(1), Outcome: Success}
+		e.Time = e.Time.UTC()
+		leaf, err := e.Leaf()
+		if err == nil {
+			_, err = l.Append(context.Background(), [][]byte{leaf})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println(e.ID)
+		select {
+		case <-told:
+			switch end {
+			case "close":
+				err = l.Close()
+			case "release":
+				err = l.Release()
+			case "exit":
+				os.Exit(0)
+			}
+			if fmt.Println("ends"); err != nil {
+				t.Fatal(err)
+			}
+			in.Scan() // until the other has the log
+			return
+		default:
+		}
+	}
+}
