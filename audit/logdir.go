@@ -159,7 +159,24 @@ func (l *LogDir) ReadFile(name string) ([]byte, error) {
 	if name != checkpointFile && !isTile(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	return l.read.ReadFile(name)
+	data, err := l.read.ReadFile(name)
+	if err == nil && name == checkpointFile {
+		l.notice(data)
+	}
+	return data, err
+}
+
+// notice remembers a checkpoint of another writer, if it is of a larger log.
+func (l *LogDir) notice(signed []byte) {
+	cp, err := ParseCheckpoint(signed, l.vkey)
+	if err != nil {
+		return // whoever reads it finds that out
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seen == nil || cp.Size > l.seen.Size {
+		l.seen = &cp
+	}
 }
 
 // Append adds the leaves in their order and returns the index of the first. After an error in writing, the next call opens the log again.

@@ -249,6 +249,14 @@ func commands() map[string]func(ctx context.Context, h *host, a args) (value, er
 			g, err = h.sys.JIT().Approve(ctx, c, g.ID, g.Hash(siteOrigin))
 			return ofGrant(g), err
 		}),
+		"deny": by(func(ctx context.Context, h *host, c identity.Caller, a args) (value, error) {
+			g, err := h.sys.JIT().Load(ctx, audit.ID(a.Grant))
+			if err != nil {
+				return value{}, err
+			}
+			g, err = h.sys.JIT().Deny(ctx, c, g.ID, g.Hash(siteOrigin))
+			return ofGrant(g), err
+		}),
 		"activate": by(func(ctx context.Context, h *host, c identity.Caller, a args) (value, error) {
 			g, err := h.sys.JIT().Activate(ctx, c, audit.ID(a.Grant))
 			return ofGrant(g), err

@@ -193,6 +193,10 @@ func TestDatabaseHangs(t *testing.T) {
 			t.Errorf("%s: its certificate is good", how)
 		}
 		n.refuses(grant, 2*time.Second)
+		asked := time.Now()
+		if n.call("grant", args{Grant: grant}); time.Since(asked) > 20*time.Second {
+			t.Errorf("%s: reading took %v", how, time.Since(asked))
+		}
 		// New connections go through, and the old ones are never heard of again.
 		p.set(func(p *pgProxy) { p.deaf, p.onCut = false, nil })
 		n.recorded(grant)

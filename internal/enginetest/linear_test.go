@@ -51,6 +51,13 @@ var grants = porcupine.Model{
 					s.status = "approved"
 				}
 			}
+		case "deny":
+			if open != out.OK {
+				return false, s
+			}
+			if out.OK {
+				s.status = "over"
+			}
 		case "activate":
 			if out.OK != (s.status == "approved") {
 				return false, s
@@ -171,7 +178,7 @@ func histories(n int) int {
 func raceForGrant(t *testing.T, nodes []*node, rng *rand.Rand) *history {
 	h := &history{}
 	grant := nodes[rng.IntN(len(nodes))].must("request", args{As: "maya", Role: "dba"}).Grant
-	revoking := rng.IntN(3) // some are revoked often, some not at all
+	revoking, denying := rng.IntN(3), rng.IntN(4) == 0 // some are revoked often, some not at all
 	h.race(nodes, rng, 8, func(rng *rand.Rand) (string, args) {
 		switch n := rng.IntN(10); {
 		case n < 3:
@@ -180,6 +187,8 @@ func raceForGrant(t *testing.T, nodes []*node, rng *rand.Rand) *history {
 			return "activate", args{As: "maya", Grant: grant}
 		case n < 6+revoking && rng.IntN(3) == 0:
 			return "revoke", args{As: "root", Grant: grant}
+		case n == 9 && denying && rng.IntN(3) == 0:
+			return "deny", args{As: []string{"ravi", "rosa"}[rng.IntN(2)], Grant: grant}
 		}
 		return "authorize", args{As: "maya", Grant: grant, Action: "db:read", Resource: "db/orders"}
 	})

@@ -234,7 +234,8 @@ func (c *crowd) sqlitePlan(ctx context.Context, s sentStatement) (problems []str
 		if err := rows.Scan(&id, &parent, &none, &detail); err != nil {
 			return []string{err.Error()}
 		}
-		if strings.HasPrefix(detail, "SCAN") && !strings.Contains(detail, "CONSTANT ROW") || strings.Contains(detail, "TEMP B-TREE") {
+		through := strings.Contains(detail, "(rowid>? AND rowid<?)") // all events, to find those that wait
+		if strings.HasPrefix(detail, "SCAN") && !strings.Contains(detail, "CONSTANT ROW") || strings.Contains(detail, "TEMP B-TREE") || through {
 			problems = append(problems, detail)
 		}
 	}

@@ -30,8 +30,8 @@ var sqliteReads = [queries]string{
 	loadQuery:    `SELECT version, keys, bytes FROM bailiwick_record WHERE kind = ?1 AND id = ?2`,
 	scanQuery:    sqliteScan + fmt.Sprint(scanRows),
 	scanFewQuery: sqliteScan + fmt.Sprint(fewRows),
-	pendingQuery: `SELECT seq, id, bytes, (SELECT max(seq) FROM bailiwick_event WHERE mark IS NULL)
-		FROM bailiwick_event WHERE mark IS NULL AND seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3`,
+	pendingQuery: `SELECT seq, id, bytes, (SELECT max(seq) FROM bailiwick_event INDEXED BY bailiwick_event_pending WHERE mark IS NULL)
+		FROM bailiwick_event INDEXED BY bailiwick_event_pending WHERE mark IS NULL AND seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3`,
 }
 
 const sqliteScan = `SELECT k.key, k.record, r.kind, r.id, r.version, r.keys, r.bytes

@@ -49,7 +49,7 @@ type org struct {
 }
 
 func (o *org) Authorize(_ context.Context, c identity.Caller, action, resource string) error {
-	if c.ID() != o.root.ID() && !o.open && (o.strict || action != "delegation:create") {
+	if !o.open && c.ID() != o.root.ID() && (o.strict || action != "delegation:create") {
 		return fmt.Errorf("%w: %s", identity.ErrDenied, action)
 	}
 	return nil
