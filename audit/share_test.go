@@ -67,7 +67,7 @@ func TestLogIsWrittenByOneAndReadByAll(t *testing.T) {
 		acts := map[string]func(){
 			"append": func() {
 				i := one()
-				leaves := someLeaves(len(log.leaves), rapid.SampledFrom([]int{0, 1, 3, 100, 300}).Draw(t, "leaves"))
+				leaves := someLeaves(len(log.leaves), rapid.SampledFrom([]int{0, 1, 3, 260}).Draw(t, "leaves"))
 				first, err := all[i].Append(ctx, leaves)
 				if holder >= 0 && holder != i {
 					if !errors.Is(err, ErrLocked) {
@@ -130,7 +130,7 @@ func TestLogIsWrittenByOneAndReadByAll(t *testing.T) {
 				}
 			},
 		}
-		for range rapid.IntRange(1, 12).Draw(t, "acts") {
+		for range rapid.IntRange(1, 8).Draw(t, "acts") {
 			acts[rapid.SampledFrom([]string{"append", "append", "fail", "release", "close"}).Draw(t, "act")]()
 			all[one()].read(t, &log)
 		}
@@ -274,10 +274,12 @@ func TestLogIsTakenOverFromAnotherProcess(t *testing.T) {
 			if err != nil || cp.Size < uint64(len(acked)) || cp.Size < size {
 				t.Fatalf("of %d entries it is told %d: %v", cp.Size, len(acked), err)
 			}
-			if report, err := Verify(l, l.VerifierKey()); err != nil || report.Checkpoint.Size < cp.Size {
-				t.Fatal("while it is written:", err)
+			if n%8 == 0 {
+				if report, err := Verify(l, l.VerifierKey()); err != nil || report.Checkpoint.Size < cp.Size {
+					t.Fatal("while it is written:", err)
+				}
 			}
-			if size = cp.Size; n == 40 {
+			if size = cp.Size; n == 20 {
 				if end == "kill" {
 					err = cmd.Process.Kill()
 				} else {
@@ -341,6 +343,7 @@ func writeUntil(t *testing.T, dir, end string) {
 			t.Fatal(err)
 		}
 		fmt.Println(e.ID)
+		time.Sleep(time.Millisecond) // so that whoever verifies the log keeps up
 		select {
 		case <-told:
 			switch end {
