@@ -181,7 +181,12 @@ func TestJumpedClockGivesNothingNewAndTakesAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMachine(t, l, false)
-				if err := m.write("x", false); err != nil {
+				log, err := NewMemoryLog(logOrigin, logKey(0))
+				if err != nil {
+					t.Fatal(err)
+				}
+				relay, err := NewRelay(m.Store, log, RelayConfig{})
+				if err := errors.Join(err, m.write("x", false), relay.Flush(t.Context())); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Hour)
@@ -199,8 +204,13 @@ func TestJumpedClockGivesNothingNewAndTakesAway(t *testing.T) {
 				if err := m.Commit(t.Context(), Tx{Events: []*Event{m.NewEvent("noted", Actor{}, EventID{})}}); err != nil {
 					t.Error("nothing can be noted:", err)
 				}
-				_, err := m.Reseal(t.Context())
-				if err != nil {
+				if lag, err := relay.Lag(t.Context()); err != nil || lag > time.Second {
+					t.Errorf("the log is behind by %v: %v", lag, err)
+				}
+				if err := m.Commit(t.Context(), Tx{Events: []*Event{m.NewEvent("noted", Actor{}, EventID{})}}); err != nil {
+					t.Error("nothing can be noted:", err)
+				}
+				if _, err := m.Reseal(t.Context()); err != nil {
 					t.Error(err)
 				}
 				for _, e := range m.pendingEvents(t) {

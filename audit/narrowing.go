@@ -16,10 +16,11 @@ import (
 const NarrowingKind Kind = "narrowing"
 
 const (
-	narrowingID ID = "narrowing"
-	maxTaken       = 32 // that the record names; whoever is further behind reads everything anew
-	syncTimeout    = 10 * time.Second
-	takeTurn       = Patience / 12
+	narrowingID  ID = "narrowing"
+	maxTaken        = 32   // that the record names; whoever is further behind reads everything anew
+	maxTakenText    = 4096 // bytes of their names in the event
+	syncTimeout     = 10 * time.Second
+	takeTurn        = Patience / 12
 )
 
 // ErrStale means that whether something was taken away elsewhere cannot be said.
@@ -225,6 +226,9 @@ func (s *Store) commitNarrowing(ctx context.Context, tx Tx) error {
 		next.Value.Taken = last(slices.Concat(row.Value.Taken, taken))
 		e := s.NewEvent("audit.narrowed", Actor{}, tx.Writes[0].event.ID)
 		e.Fields = map[string]string{"taken": strings.Join(what, " ")}
+		if len(e.Fields["taken"]) > maxTakenText { // their own events are in the same transaction
+			e.Fields["taken"] = fmt.Sprintf("%d objects", len(what))
+		}
 		again := tx
 		again.Writes = append(tx.Writes[:len(tx.Writes):len(tx.Writes)], w.table.Put(next, e))
 		err := s.commitTx(ctx, again)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -162,6 +163,28 @@ func TestWhatIsTakenAtOnceIsToldAtOnce(t *testing.T) {
 			}
 			if other.every > 0 && len(ids) <= 32 {
 				t.Errorf("%d at once and %d after are all told anew", first, after)
+			}
+		}
+	}
+}
+
+// However much is taken away at once, and whatever it is called, that is one transaction.
+func TestTakingAwayVeryMuchAtOnce(t *testing.T) {
+	b := newBooks()
+	n, other := newNode(b, 0), newNode(b, 0)
+	var many, long []audit.ID
+	for i := range 3000 {
+		many = append(many, audit.ID(fmt.Sprintf("%036d", i)))
+		if i < 40 {
+			long = append(long, audit.ID(fmt.Sprint(i, strings.Repeat("\x01", 1000))))
+		}
+	}
+	for _, ids := range [][]audit.ID{many, long} {
+		must(0, n.take(ids...))
+		must(0, other.Fresh(t.Context()))
+		for _, id := range ids {
+			if !other.heard(id) {
+				t.Fatalf("%q is not told", id)
 			}
 		}
 	}

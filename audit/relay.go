@@ -456,7 +456,8 @@ func (r *Relay) Lag(ctx context.Context) (time.Duration, error) {
 	case crowded:
 		lag = r.cfg.MaxLag
 	case !oldest.IsZero():
-		lag = max(0, r.store.Now().Sub(oldest.time()))
+		_, now, _ := r.store.clock.read() // the clock that dated the event
+		lag = max(0, now.Sub(oldest.time()))
 	}
 	switch {
 	case lag >= r.cfg.MaxLag:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +43,7 @@ var laws = []struct {
 	{"no credential without its intent", noCredentialWithoutItsIntent},
 	{"revoking needs ownership or authority", revokingNeedsOwnership},
 	{"revoking many goes on past a broken seal", revokingManyGoesOn},
+	{"revoking many holds here whatever the ledger does not show", revokingManyHoldsHere},
 }
 
 // A plain minter makes text.
@@ -338,5 +340,51 @@ func revokingManyGoesOn(t *testing.T, open opener) {
 	}
 	if done, err = s.RevokeSubject(ctx, s.Caller(Human), Human, audit.EventID{}); len(done) != 2 || !errors.Is(err, audit.ErrSeal) {
 		t.Errorf("revoked %v of %v, %v", done, serials, err)
+	}
+}
+
+// A short ledger shows one record only, and then does not answer.
+type short struct {
+	audit.Ledger
+	on bool
+}
+
+func (l *short) Scan(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
+	if !l.on {
+		return l.Ledger.Scan(ctx, kind, from, to)
+	}
+	return func(yield func(audit.Record, error) bool) {
+		for r, err := range l.Ledger.Scan(ctx, kind, from, to) {
+			if yield(r, err) {
+				yield(audit.Record{}, errors.New("connection lost"))
+			}
+			return
+		}
+	}
+}
+
+// revokingManyHoldsHere: of two, one cannot be recorded as revoked and the other is not shown.
+func revokingManyHoldsHere(t *testing.T, open opener) {
+	l := &short{Ledger: open(t)}
+	s := newSystem(l, map[string]credentials.Minter{"plain": &plain{}}, nil)
+	var serials []credentials.Serial
+	for range 2 {
+		cred, err := s.Issue(ctx, s.Caller(Agent), request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		serials = append(serials, cred.Serial)
+	}
+	l.on, s.Ledger.Fail = true, func(audit.Change) error { return errors.New("the disk is full") }
+	_, err := s.RevokeSubject(ctx, s.Caller(Human), Agent, audit.EventID{})
+	l.on, s.Ledger.Fail = false, nil
+	if !errors.Is(err, audit.ErrUnrecorded) || !s.Revoked(ctx, serials[0]) || !s.Revoked(ctx, serials[1]) {
+		t.Errorf("%v, revoked here: %t, %t", err, s.Revoked(ctx, serials[0]), s.Revoked(ctx, serials[1]))
+	}
+	if err := s.Store.Pay(ctx); err != nil {
+		t.Error(err)
+	}
+	if events := s.Events(); len(events) != 6 || len(s.Store.Owed()) > 0 {
+		t.Errorf("on the record are %v, owed %v", events, s.Store.Owed())
 	}
 }

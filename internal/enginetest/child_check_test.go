@@ -164,7 +164,11 @@ func (s *site) inspect(ctx context.Context) (found []string, err error) {
 	if err != nil {
 		return []string{"it does not open: " + err.Error()}, nil
 	}
-	defer func() { err = errors.Join(err, h.close()) }()
+	defer func() {
+		if err := h.close(); err != nil {
+			found = append(found, "when closing: "+err.Error())
+		}
+	}()
 	if err := errors.Join(h.settled(ctx), h.sys.Sweep(ctx), h.sys.Flush(ctx)); err != nil {
 		return []string{"after opening: " + err.Error()}, nil
 	}

@@ -16,17 +16,21 @@ import (
 // testLaws tests that everything which stands on a ledger keeps its laws on one of these. Random histories are few: on a ledger in memory each
 // package tests many.
 func testLaws(t *testing.T, open func(t testing.TB) audit.Ledger) {
-	for name, few := range map[string]string{"rapid.checks": "4", "rapid.steps": "20"} {
+	for name, few := range map[string]string{"rapid.checks": "5", "rapid.steps": "20"} {
 		f := flag.Lookup(name)
 		if was := f.Value.String(); was == f.DefValue {
 			f.Value.Set(few)
 			t.Cleanup(func() { f.Value.Set(was) })
 		}
 	}
-	t.Run("lifecycle", func(t *testing.T) { lifecycletest.TestLaws(t, open) })
-	t.Run("jit", func(t *testing.T) { jittest.TestLaws(t, open) })
-	t.Run("credentials", func(t *testing.T) { credentialstest.TestLaws(t, open) })
-	t.Run("system", func(t *testing.T) { systemtest.TestLaws(t, open) })
+	for name, kit := range map[string]func(*testing.T, func(testing.TB) audit.Ledger){
+		"lifecycle": lifecycletest.TestLaws, "jit": jittest.TestLaws, "credentials": credentialstest.TestLaws, "system": systemtest.TestLaws,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // for they wait a lot
+			kit(t, open)
+		})
+	}
 }
 
 func TestLawsOnSQLite(t *testing.T) {

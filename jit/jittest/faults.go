@@ -77,6 +77,8 @@ func (s *story) acknowledged(t *rapid.T, what string, err error, id audit.ID, is
 	}
 	if row, err := s.truth.Load(ctx, id); err != nil || !is(row.Value) {
 		t.Fatalf("%s has returned, and the record says %+v, %v", what, row.Value, err)
+	} else if how := s.taken[id]; how != "" && !over(row.Value) {
+		t.Fatalf("%s has returned, after it was %s", what, how)
 	}
 }
 

@@ -1,6 +1,7 @@
 package lifecycletest
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -262,5 +263,52 @@ func unheardCommitIsHealed(t *testing.T, open opener) {
 		if again := c.do(); err != nil || !errors.Is(unheard, audit.ErrUnknown) || again != nil || o.admits(c.ends) {
 			t.Errorf("%d: %v, then %v, still admitted: %t", what, unheard, again, o.admits(c.ends))
 		}
+	}
+}
+
+// owedLeavingOutlasts: she left while the ledger was away, and then was suspended and resumed by somebody who had not heard of it.
+func owedLeavingOutlasts(t *testing.T, open opener) {
+	o := open.org(t)
+	o.ledger.away = true
+	_, _, err := o.Apply(ctx, o.root, o.alice.ID(), lifecycle.Leave)
+	o.ledger.away = false
+	undone := errors.Join(o.apply(o.root, o.alice.ID(), lifecycle.Suspend), o.apply(o.root, o.alice.ID(), lifecycle.Resume))
+	if !errors.Is(err, audit.ErrUnrecorded) || undone != nil || o.admits(o.alice) {
+		t.Errorf("%v, %v, and she is let in: %t", err, undone, o.admits(o.alice))
+	}
+	if err := o.store.Pay(ctx); err != nil || must(o.State(ctx, o.alice.ID())) != lifecycle.Leaving || o.admits(o.alice) {
+		t.Errorf("%v, and she is let in: %t", err, o.admits(o.alice))
+	}
+}
+
+// whatCannotHappenRefusesNobody, whether the ledger says so at once, when it is back, or late.
+func whatCannotHappenRefusesNobody(t *testing.T, open opener) {
+	o := open.org(t)
+	o.open = true
+	carol := must(o.Register(ctx, o.root, person("carol")))
+	if err := o.apply(o.root, carol.ID, lifecycle.Suspend); !errors.As(err, new(*lifecycle.TransitionError)) {
+		t.Errorf("what is pending is suspended: %v", err)
+	}
+	if err := o.apply(o.root, carol.ID, lifecycle.Activate); err != nil || !o.admits(o.enter("carol")) {
+		t.Error(err)
+	}
+	quarantine := func() { // which is for those without a sponsor
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		defer cancel()
+		if _, _, err := o.Apply(ctx, o.root, o.alice.ID(), lifecycle.Quarantine); !errors.Is(err, audit.ErrUnrecorded) || o.admits(o.alice) {
+			t.Errorf("%v, and she is let in: %t", err, o.admits(o.alice))
+		}
+	}
+	o.ledger.away = true
+	quarantine()
+	o.ledger.away = false
+	if err := o.settled(); err != nil || !o.admits(o.alice) {
+		t.Errorf("%v, and she is kept out for ever", err)
+	}
+	o.ledger.shows = make(chan struct{})
+	quarantine()
+	close(o.ledger.shows)
+	if err := o.settled(); err != nil || !o.admits(o.alice) {
+		t.Errorf("%v, and she is kept out for ever", err)
 	}
 }

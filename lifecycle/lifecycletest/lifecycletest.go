@@ -35,4 +35,6 @@ var laws = []struct {
 	{"strangers have no hold on an agent", strangersHaveNoHold},
 	{"racing leave beats delegate", racingLeaveBeatsDelegate},
 	{"an unheard commit is healed by asking again", unheardCommitIsHealed},
+	{"leaving that is owed outlasts what is undone", owedLeavingOutlasts},
+	{"what cannot happen refuses nobody for long", whatCannotHappenRefusesNobody},
 }

@@ -17,14 +17,32 @@ import (
 
 var ctx = context.Background()
 
-// A ledger can do something before a commit, or commit without saying so.
+// A ledger can do something before a commit, commit without saying so, not answer at all, or be slow to show a record.
 type ledger struct {
 	audit.Ledger // which tells no time
 	before       func()
-	deaf         bool
+	deaf, away   bool
+	shows        chan struct{} // nil: at once
+}
+
+func (l *ledger) Load(ctx context.Context, kind audit.Kind, id audit.ID) (audit.Record, error) {
+	if l.away {
+		return audit.Record{}, errors.New("no connection")
+	}
+	if l.shows != nil {
+		select {
+		case <-l.shows:
+		case <-ctx.Done():
+			return audit.Record{}, ctx.Err()
+		}
+	}
+	return l.Ledger.Load(ctx, kind, id)
 }
 
 func (l *ledger) Commit(ctx context.Context, c audit.Change) error {
+	if l.away {
+		return errors.New("no connection")
+	}
 	if f := l.before; f != nil {
 		l.before = nil
 		f()
@@ -107,6 +125,11 @@ func (o *org) recorded(err error) error {
 	if !errors.Is(err, audit.ErrUnrecorded) || errors.Is(err, audit.ErrUnknown) {
 		return err
 	}
+	return o.settled()
+}
+
+// settled waits until nothing is owed.
+func (o *org) settled() (err error) {
 	for until := time.Now().Add(30 * time.Second); len(o.store.Owed()) > 0; time.Sleep(10 * time.Millisecond) {
 		if err = o.store.Pay(ctx); time.Now().After(until) {
 			return err
