@@ -7,6 +7,7 @@
 package faulty
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -246,7 +247,7 @@ func (l *Ledger) Commit(ctx context.Context, c audit.Change) error {
 
 // An attempt is what there is about a change that has been on its way to the ledger below, once or more.
 type attempt struct {
-	began int    // when it first was, as the ledger counts
+	began int    // when it first was since it was last refused, as the ledger counts: zero before it is tried again
 	late  func() // brings what is late of it
 }
 
@@ -258,10 +259,14 @@ func (l *Ledger) first(id string) bool {
 
 func (l *Ledger) attempt(id string) *attempt {
 	if l.tried[id] == nil {
-		l.clock++
-		l.tried[id] = &attempt{l.clock, func() {}}
+		l.tried[id] = &attempt{0, func() {}}
 	}
-	return l.tried[id]
+	a := l.tried[id]
+	if a.began == 0 {
+		l.clock++
+		a.began = l.clock
+	}
+	return a
 }
 
 // pass commits c to the ledger below, and before that what is late of it: an answer that it conflicts would not hold otherwise.
@@ -297,8 +302,12 @@ func (l *Ledger) commit(ctx context.Context, c audit.Change) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.clock++
+	a := l.tried[c.ID]
+	if errors.Is(err, audit.ErrConflict) {
+		a.began = 0
+	}
 	if err == nil && len(c.Events) > 0 && l.events[c.Events[0].ID] == nil && l.faults.Reorder > 0 {
-		noted := &committed{clone(c), l.tried[c.ID].began, l.clock}
+		noted := &committed{clone(c), cmp.Or(a.began, l.clock), l.clock}
 		for _, e := range c.Events {
 			l.events[e.ID] = noted
 		}
