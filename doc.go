@@ -44,8 +44,8 @@
 //
 // # Time
 //
-// There is one clock, that of the system's [audit.Store]; it never goes back. On PostgreSQL it is the database's, on all nodes. A node whose clock jumps
-// ahead gives nothing new until that is mended, or two people have called [System.ResetClock].
+// There is one clock, that of the system's [audit.Store]; it never goes back. On PostgreSQL it is the database's, on all nodes. When it jumps ahead, as
+// it seems to on a machine that was suspended, the node gives nothing new until that is mended, or two people have called [System.ResetClock].
 //
 // # Stability
 //

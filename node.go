@@ -181,7 +181,8 @@ type clockReset struct {
 const resetWithin = 10 * time.Minute
 
 // ResetClock makes this node believe its clock again after it has jumped ahead. Two people do it, each with "clock:reset" on "clock", the second
-// within ten minutes of the first; the result says whether it was done. Where the database has a clock, that is gone by, and there is nothing to reset.
+// within ten minutes of the first; the result says whether it was done. Where the database has a clock it is that one. A node's own that is ahead of
+// the database's has to be set.
 func (s *System) ResetClock(ctx context.Context, c identity.Caller) (done bool, err error) {
 	st, err := s.gate.Admit(c, s.store.Now())
 	if err != nil {

@@ -5,70 +5,84 @@ import (
 	"time"
 )
 
-// ClockTolerance is how far a node's clock may be from the clock that it is compared with: the database's, where the ledger is a [Timekeeper],
-// and otherwise, unless the host brought the clock, what has passed on the machine's monotonic clock since.
+// ClockTolerance is how far a clock may be from what it is compared with: the database's, where the ledger is a [Timekeeper], and otherwise the
+// machine's, with what has passed on the machine's monotonic clock since it was right; and a node's clock with the database's.
 const ClockTolerance = time.Minute
 
 // A clock is the one clock of a store.
 type clock struct {
-	wall   func() time.Time
-	ledger Timekeeper                // nil if the ledger is none
-	base   atomic.Pointer[time.Time] // a time that was right, with its monotonic reading; nil if the host brought the clock
-	latest atomic.Int64              // the latest time that was good, in microseconds
+	wall     func() time.Time
+	ledger   Timekeeper           // nil if the ledger is none
+	own      atomic.Pointer[base] // of the wall clock; nil if the host brought it
+	database atomic.Pointer[base] // of the database's clock; nil before it was read
+	latest   atomic.Int64         // the latest time that was good, in microseconds
 }
+
+// A base is what a clock showed when it was right, and a reading of the monotonic clock then.
+type base struct{ at, since time.Time }
 
 func newClock(l Ledger, wall func() time.Time) *clock {
 	c := &clock{wall: wall}
 	c.ledger, _ = l.(Timekeeper)
 	if wall == nil {
 		c.wall = time.Now
-		now := c.wall()
-		c.base.Store(&now)
+		c.own.Store(baseOf(c.wall()))
 	}
 	return c
 }
 
-// reset makes the clock believe what it shows now.
+func baseOf(wall time.Time) *base { return &base{wall.Round(0), time.Now()} }
+
+// reset makes the clock that is gone by believed.
 func (c *clock) reset() {
-	if now := c.wall(); c.base.Load() != nil {
-		c.base.Store(&now)
+	if at, read := c.shared(); read {
+		c.database.Store(baseOf(at))
+	}
+	if c.own.Load() != nil {
+		c.own.Store(baseOf(c.wall()))
 	}
 }
 
-// read returns the time to decide by, the time to record, and whether the clock has jumped ahead. They differ only if it has: what time ends
-// is over, and what is recorded does not make others believe it.
+func (c *clock) shared() (time.Time, bool) {
+	if c.ledger == nil {
+		return time.Time{}, false
+	}
+	return c.ledger.Time()
+}
+
+// read returns the time to decide by, the time to record, and whether a clock has jumped ahead. They differ only if it is the one that is gone
+// by: what time ends is over, and what is recorded does not make others believe it.
 func (c *clock) read() (decide, record time.Time, jumped bool) {
-	wall := c.wall()
-	reference, shared := time.Time{}, false // without a monotonic reading, by which times are compared if both have one
-	if c.ledger != nil {
-		if at, read := c.ledger.Time(); read {
-			reference, shared = at.Round(0), true
+	wall := c.wall().Round(0)
+	shows, right := wall, &c.own
+	at, shared := c.shared()
+	if shared {
+		shows, right = at.Round(0), &c.database
+		if right.Load() == nil {
+			right.CompareAndSwap(nil, baseOf(shows))
 		}
 	}
-	if base := c.base.Load(); !shared && base != nil {
-		passed := time.Since(*base)
-		if reference = base.Add(passed).Round(0); passed > ClockTolerance && within(wall, reference) {
-			c.base.CompareAndSwap(base, &wall)
-		}
+	known := right.Load()
+	if known == nil { // the host's clock alone
+		return c.ratchet(shows), c.ratchet(shows), false
 	}
+	passed := time.Since(known.since)
+	reference := known.at.Add(passed)
+	now := reference // also after a step back, which makes nothing last longer
 	switch {
-	case reference.IsZero():
-		return c.ratchet(wall), c.ratchet(wall), false
-	case shared:
-		at := c.ratchet(reference) // every node goes by it
-		return at, at, wall.Sub(reference) > ClockTolerance
-	case within(wall, reference):
-		at := c.ratchet(wall)
-		return at, at, false
-	case wall.After(reference):
-		record = c.ratchet(reference)
-		if wall.Before(record) {
-			wall = record
+	case within(shows, reference):
+		if now = shows; passed > ClockTolerance { // what it drifts by does not add up
+			right.CompareAndSwap(known, baseOf(shows))
 		}
-		return wall, record, true
+	case shows.After(reference):
+		record = c.ratchet(reference)
+		if decide = shows; decide.Before(record) {
+			decide = record
+		}
+		return decide, record, true
 	}
-	at := c.ratchet(reference) // a step back makes nothing last longer
-	return at, at, false
+	record = c.ratchet(now)
+	return record, record, wall.Sub(now) > ClockTolerance
 }
 
 func within(a, b time.Time) bool { return a.Sub(b).Abs() <= ClockTolerance }
@@ -93,14 +107,15 @@ func (s *Store) Now() time.Time {
 	return time.UnixMicro(now.UnixMicro()).UTC()
 }
 
-// Jumped reports whether the node's clock has jumped ahead by more than [ClockTolerance]. While it has, nothing new is given on this node:
+// Jumped reports whether the clock that is gone by has jumped ahead by more than [ClockTolerance], or the node's is so far ahead of the database's.
+// A database's clock seems to have jumped to a node that was suspended. While it has, nothing new is given on this node:
 // [Store.Commit] returns [ErrClock] for every write that does not take away.
 func (s *Store) Jumped() bool {
 	_, _, jumped := s.clock.read()
 	return jumped
 }
 
-// ResetClock makes the store believe what the node's clock shows now. It does nothing where the database's clock is gone by, or the host's.
+// ResetClock makes the store believe what the clock that it goes by shows now. A node's clock that is ahead of the database's stays so.
 func (s *Store) ResetClock() { s.clock.reset() }
 
 // Seen tells the store a time that is known to have passed: [Store.Now] does not return an earlier one.

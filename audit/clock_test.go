@@ -116,36 +116,71 @@ func TestClockOfTheMachine(t *testing.T) {
 	})
 }
 
-// TestClockOfTheDatabase: once it was read it is gone by, whatever the node's shows, and does not go back.
+// TestClockOfTheDatabase: once it was read it is gone by, whatever the node's shows, and does not go back. A jump ahead ends what time ends, and is
+// not recorded; a step back makes nothing last longer. Each reading comes so late after the one before that what is good in it is the base of the next.
 func TestClockOfTheDatabase(t *testing.T) {
 	offs := rapid.Map(rapid.Int64Range(-600, 600), func(s int64) time.Duration { return time.Duration(s) * time.Second })
+	steps := rapid.OneOf(rapid.Just(time.Duration(0)), rapid.Map(offs, func(d time.Duration) time.Duration { return d / 15 }), offs)
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			l := &timed{Ledger: NewMemory(), off: offs.Draw(t, "database")}
 			m := newMachine(t, l, rapid.Bool().Draw(t, "host"))
-			before := m.Now()
-			if m.Jumped() || !before.Equal(time.Now().Truncate(time.Microsecond)) {
+			latest := m.Now()
+			if m.Jumped() || !latest.Equal(time.Now().Truncate(time.Microsecond)) {
 				t.Fatal("jumped before there is anything to compare with")
 			}
 			l.read = true
-			for latest := before; ; {
-				time.Sleep(time.Second)
-				if l.off += offs.Draw(t, "step") / 10; time.Now().Add(l.off).After(latest) {
-					latest = time.Now().Add(l.off).Truncate(time.Microsecond)
-				}
+			good := l.off
+			m.Now()
+			for range rapid.IntRange(1, 8).Draw(t, "readings") {
+				time.Sleep(2 * ClockTolerance)
+				l.off += steps.Draw(t, "step")
 				m.set = offs.Draw(t, "set")
-				got := m.Now()
-				if !got.Equal(latest) || !m.NewEvent("k", Actor{}, EventID{}).Time.Equal(got) {
-					t.Fatalf("%v, not %v", got, latest)
+				if rapid.IntRange(0, 4).Draw(t, "reset") == 0 {
+					m.ResetClock()
+					good = l.off
 				}
-				if m.Jumped() != (m.set-l.off > ClockTolerance) {
-					t.Fatalf("jumped %v with %v against %v", m.Jumped(), m.set, l.off)
+				ahead := l.off-good > ClockTolerance
+				if within(time.Time{}.Add(l.off), time.Time{}.Add(good)) {
+					good = l.off
 				}
-				if rapid.IntRange(0, 5).Draw(t, "more") == 0 {
-					break
+				if now := time.Now().Add(good).Truncate(time.Microsecond); now.After(latest) {
+					latest = now
+				}
+				decided := latest
+				if now := time.Now().Add(l.off).Truncate(time.Microsecond); ahead && now.After(latest) {
+					decided = now
+				}
+				if got := m.Jumped(); got != (ahead || m.set-good > ClockTolerance) {
+					t.Fatalf("jumped %v: %v, now %v, and the node's %v", got, good, l.off, m.set)
+				}
+				if got := m.Now(); !got.Equal(decided) {
+					t.Fatalf("decided by %v, not %v", got, decided)
+				}
+				if got := m.NewEvent("k", Actor{}, EventID{}).Time; !got.Equal(latest) {
+					t.Fatalf("recorded %v, not %v", got, latest)
 				}
 			}
 		})
+	})
+}
+
+// TestSuspendedNodeGoesByTheDatabasesClock: what passed while a node stood still has passed.
+func TestSuspendedNodeGoesByTheDatabasesClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &timed{Ledger: NewMemory(), read: true}
+		m := newMachine(t, l, false)
+		ends := m.Now().Add(time.Hour)
+		l.off, m.set = 2*time.Hour, 2*time.Hour
+		if m.Now().Before(ends) {
+			t.Error("what has ended goes on")
+		}
+		if err := m.write("x", false); !errors.Is(err, ErrClock) {
+			t.Error("something was given:", err)
+		}
+		if m.ResetClock(); m.write("x", false) != nil {
+			t.Error("it was mended, and gives nothing")
+		}
 	})
 }
 
@@ -260,8 +295,9 @@ func TestResetClock(t *testing.T) {
 func TestSlowDriftIsNoJump(t *testing.T) {
 	m := newMachine(t, NewMemory(), false)
 	drift := func(by time.Duration) {
-		earlier := m.clock.base.Load().Add(-2 * ClockTolerance) // as if that had passed
-		m.clock.base.Store(&earlier)
+		known := *m.clock.own.Load()
+		known.at, known.since = known.at.Add(-2*ClockTolerance), known.since.Add(-2*ClockTolerance) // as if that had passed
+		m.clock.own.Store(&known)
 		m.set += by
 		m.Now()
 	}

@@ -38,9 +38,10 @@
 //
 // # Time
 //
-// A store has one clock, and it does not go back. Where the ledger is a [Timekeeper] it goes by the database's, so that all nodes go by one. Otherwise
-// the host's clock is compared with what has passed on the monotonic one: a step back makes nothing last longer, and a jump ahead ends what
-// time ends, is not recorded, and makes [Store.Commit] give nothing new until it was mended or [Store.ResetClock] was called.
+// A store has one clock, and it does not go back. Where the ledger is a [Timekeeper] it goes by the database's, so that all nodes go by one, and
+// otherwise by the machine's, or the host's. It is compared with what has passed on the monotonic one, but for the host's: a step back makes nothing
+// last longer, and a jump ahead ends what time ends, is not recorded, and makes [Store.Commit] give nothing new until it was mended or
+// [Store.ResetClock] was called. To a machine that was suspended every clock has jumped ahead.
 //
 // # Several nodes
 //

@@ -1,7 +1,9 @@
 package enginetest
 
 import (
+	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +14,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/internal/sqlledger"
 )
 
 // standby returns a running copy of the server that follows it.
@@ -115,6 +120,53 @@ func TestFailoverToASynchronousStandby(t *testing.T) {
 	s.cfg.Source = standby.dsn("postgres")
 	s.consistent(t)
 	t.Log(s.summary())
+}
+
+// TestNothingIsThereBeforeTheStandbyHasIt: a commit that waits for a synchronous standby, and is cut off there, is on the primary alone. To say that
+// it is there takes the standby.
+func TestNothingIsThereBeforeTheStandbyHasIt(t *testing.T) {
+	t.Parallel()
+	primary := pgOwnServer(t)
+	standby := primary.standby(t)
+	db := primary.open(t)
+	mustExec(t, db, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+	wait(t, db, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+	l := sqlledger.PostgreSQL(db, "waits")
+	if err := l.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	standby.stop(syscall.SIGINT)
+	c := audit.Change{ID: "c", Records: []audit.Record{{Kind: "a", ID: "x", Version: 1, Bytes: []byte("x")}}}
+	commit := func(within time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		return l.Commit(ctx, c)
+	}
+	if err := commit(20 * time.Second); err == nil {
+		t.Fatal("it is said to be there")
+	}
+	if _, err := l.Load(t.Context(), "a", "x"); err != nil { // else there is nothing to show
+		t.Fatal("the first commit was not cut off:", err)
+	}
+	for range 2 {
+		if err := commit(7 * time.Second); err == nil || errors.Is(err, audit.ErrConflict) {
+			t.Fatal("the standby has nothing of it, and it is said to be there, or not to be:", err)
+		}
+	}
+	if err := standby.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := commit(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	primary.crash(t)
+	standby.promote(t)
+	after := sqlledger.PostgreSQL(standby.open(t), "waits")
+	defer after.Close()
+	if r, err := after.Load(t.Context(), "a", "x"); err != nil || string(r.Bytes) != "x" {
+		t.Error("it is lost:", r, err)
+	}
 }
 
 // TestFailoverToALaggingStandbyIsFound: the ledger has lost what the log has. No node goes on from there, whether it saw the failover or not.

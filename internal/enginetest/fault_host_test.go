@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -14,6 +15,7 @@ func (h *host) hostWork(ctx context.Context, a args) (value, error) {
 	for i := 0; time.Now().Before(until); i++ {
 		id, start := fmt.Sprintf("%s-%d", a.Tag, i), monotonic()
 		h.say.say(outcome(result{Op: "order", Args: args{Key: id}, Start: start}, value{}, h.order(ctx, id)))
+		time.Sleep(time.Millisecond) // SQLite is not fair to who waits for a file that is never free
 	}
 	return value{}, nil
 }
@@ -98,7 +100,7 @@ func TestHostWritesBeside(t *testing.T) {
 			}
 			t.Log(s.summary())
 			for class := range s.refused {
-				if class != "claim conflict" && class != "burn conflict" {
+				if class != "claim conflict" && class != "burn conflict" && !strings.HasSuffix(class, "unrecorded") {
 					t.Errorf("%d: %s", s.refused[class], class)
 				}
 			}

@@ -2,7 +2,7 @@ package sqlledger
 
 import "time"
 
-// maxJump is the most by which a database's clock may differ from what it should show now.
+// maxJump is the most by which a correction of what is known does not take the time back.
 const maxJump = time.Minute
 
 // A sample is what the database's clock showed, and when. The local time is only used for what passes from then on.
@@ -11,7 +11,7 @@ type sample struct{ database, local time.Time }
 func (s *sample) now() time.Time { return s.database.Add(time.Since(s.local)) }
 
 // saw hears what the database's clock showed at some time since asked, in microseconds. What is known is corrected by as much as it is surely
-// wrong, unless the clock has jumped.
+// wrong.
 func (p *postgres) saw(micros int64, asked time.Time) {
 	now := time.Now()
 	least := time.UnixMicro(micros).UTC()
@@ -22,14 +22,11 @@ func (p *postgres) saw(micros int64, asked time.Time) {
 		known := last.database.Add(now.Sub(last.local))
 		switch {
 		case known.Before(least):
-			if least.Sub(known) > maxJump {
-				return
-			}
 		case known.After(most):
-			if known.Sub(most) > maxJump {
-				return
-			}
 			next.database = most
+			if known.Sub(most) > maxJump {
+				defer p.told.Store(0) // the clock was set back
+			}
 		default:
 			return
 		}
@@ -37,7 +34,7 @@ func (p *postgres) saw(micros int64, asked time.Time) {
 	p.clock.CompareAndSwap(last, next)
 }
 
-// time never goes back: after a correction it may stand still for a moment.
+// time does not go back by a correction, after which it may stand still for a moment, unless the clock itself was set back.
 func (p *postgres) time() (time.Time, bool) {
 	s := p.clock.Load()
 	if s == nil {

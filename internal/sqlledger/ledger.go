@@ -138,8 +138,8 @@ func (l *Ledger) Close() error {
 	return nil
 }
 
-// Time is as [audit.Timekeeper] says on PostgreSQL. SQLite has no clock of its own, and it is always false. A database's clock that jumps by
-// more than a minute is not followed until the ledger is opened again.
+// Time is as [audit.Timekeeper] says on PostgreSQL, whose clock is read by each commit and each load. SQLite has no clock of its own, and it is
+// always false.
 func (l *Ledger) Time() (time.Time, bool) {
 	l.mu.Lock()
 	e := l.engine
@@ -157,13 +157,17 @@ func (l *Ledger) Load(ctx context.Context, kind audit.Kind, id audit.ID) (audit.
 		return audit.Record{}, err
 	}
 	r := audit.Record{Kind: kind, ID: id}
-	found := false
+	found, asked := false, time.Now()
 	err = e.read(ctx, loadQuery, []any{[]byte(kind), []byte(id)}, func(rows *sql.Rows) error {
 		found = false
 		for rows.Next() {
 			var version, keys, bytes any
-			if err := rows.Scan(&version, &keys, &bytes); err != nil {
+			var micros int64
+			if err := rows.Scan(&version, &keys, &bytes, &micros); err != nil {
 				return err
+			}
+			if p, ok := e.(*postgres); ok {
+				p.saw(micros, asked)
 			}
 			if err := fill(&r, version, keys, bytes); err != nil {
 				return err

@@ -247,7 +247,7 @@ func (p *postgres) checkShape(ctx context.Context, conn *sql.Conn) error {
 }
 
 var postgresReads = [queries]string{
-	loadQuery:    `SELECT version, keys, bytes FROM @.record WHERE kind = $1::bytea AND id = $2::bytea`,
+	loadQuery:    `SELECT version, keys, bytes, ` + micros + ` FROM @.record WHERE kind = $1::bytea AND id = $2::bytea`,
 	scanQuery:    fmt.Sprintf(postgresScan, scanRows),
 	scanFewQuery: fmt.Sprintf(postgresScan, fewRows),
 	pendingQuery: `SELECT seq, id, bytes, (SELECT max(seq) FROM @.event WHERE mark IS NULL)

@@ -64,9 +64,10 @@ func (p *postgres) transact(ctx context.Context, conn *sql.Conn, group []*call, 
 	if err != nil {
 		return nil, err
 	}
-	results, all, ids := make([]error, len(group)), plan{mend: mend}, []string(nil)
+	results, all, ids, stored := make([]error, len(group)), plan{mend: mend}, []string(nil), []string(nil)
 	for i, c := range group {
 		if s.stored[c.c.ID] {
+			stored = append(stored, c.c.ID)
 			continue
 		}
 		if results[i] = s.check(c.c); results[i] == nil {
@@ -81,8 +82,31 @@ func (p *postgres) transact(ctx context.Context, conn *sql.Conn, group []*call, 
 		}
 		end = "COMMIT"
 	}
+	if len(stored) > 0 {
+		if err := p.rewrite(ctx, conn, stored); err != nil {
+			return nil, err
+		}
+		end = "COMMIT"
+	}
 	_, err = conn.ExecContext(ctx, end)
 	return results, err
+}
+
+// rewrite writes the IDs of changes that are there already, so that the end of the transaction waits until they are where they have to be. A commit
+// that waited for a synchronous standby and was cut off has been seen by others, and the standby may not have it yet.
+func (p *postgres) rewrite(ctx context.Context, conn *sql.Conn, ids []string) error {
+	q := statement{schema: p.schema, lists: len(ids) > 1}
+	q.text("UPDATE @.change c SET id = w.id FROM ")
+	rows(&q, ids, "id bytea", func(_ int, id string) []any { return []any{[]byte(id)} })
+	q.text(" WHERE c.id = w.id")
+	done, err := conn.ExecContext(ctx, q.b.String(), q.args...)
+	if err != nil {
+		return err
+	}
+	if n, err := done.RowsAffected(); err != nil || n != int64(len(ids)) {
+		return problemf("PostgreSQL did not write what is there again: %d rows, %v", n, err)
+	}
+	return nil
 }
 
 // postgresMend makes the sequences go on behind what is there. It runs while nobody else has a number and has not written it. Numbers of 2^62 and

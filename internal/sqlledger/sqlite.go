@@ -27,7 +27,7 @@ const (
 )
 
 var sqliteReads = [queries]string{
-	loadQuery:    `SELECT version, keys, bytes FROM bailiwick_record WHERE kind = ?1 AND id = ?2`,
+	loadQuery:    `SELECT version, keys, bytes, 0 FROM bailiwick_record WHERE kind = ?1 AND id = ?2`,
 	scanQuery:    sqliteScan + fmt.Sprint(scanRows),
 	scanFewQuery: sqliteScan + fmt.Sprint(fewRows),
 	pendingQuery: `SELECT seq, id, bytes, (SELECT max(seq) FROM bailiwick_event INDEXED BY bailiwick_event_pending WHERE mark IS NULL)
