@@ -112,7 +112,14 @@ func (s *System) lagAlarm() time.Duration { return s.relay.MaxLag() / 2 }
 func (s *System) hear(ctx context.Context, taken []audit.Taken) error {
 	var errs []error
 	if taken == nil {
-		for _, err := range slices.Concat(s.gate.RefreshAll(ctx), s.jit.RefreshAll(ctx), s.issuer.RefreshAll(ctx)) {
+		identities, delegations := s.gate.Known()
+		for _, id := range identities {
+			taken = append(taken, audit.Taken{Kind: audit.IdentityKind, ID: audit.ID(id.String())})
+		}
+		for _, id := range delegations {
+			taken = append(taken, audit.Taken{Kind: audit.DelegationKind, ID: audit.ID(id.String())})
+		}
+		for _, err := range slices.Concat(s.jit.RefreshAll(ctx), s.issuer.RefreshAll(ctx)) {
 			errs = append(errs, s.unsealed(err))
 		}
 	}
@@ -130,7 +137,12 @@ func (s *System) reread(ctx context.Context, t audit.Taken) error {
 			return err
 		}
 		if t.Kind == audit.DelegationKind {
-			return s.gate.RefreshDelegation(ctx, id)
+			err := s.gate.RefreshDelegation(ctx, id)
+			if d, ok := s.gate.Knows(id); ok && errors.Is(err, audit.ErrSeal) {
+				d.Revoked = true
+				s.gate.PushDelegation(d)
+			}
+			return err
 		}
 		err = s.gate.RefreshIdentity(ctx, id)
 		if errors.Is(err, audit.ErrSeal) {

@@ -201,9 +201,9 @@ func last(all []takenAt) []takenAt {
 	return all[cut:]
 }
 
-// commitNarrowing commits tx together with the word to the other nodes. The record of that word is contended by all who take away, so
-// a conflict about it alone is tried again.
-func (s *Store) commitNarrowing(ctx context.Context, tx Tx) error {
+// commitNarrowing commits tx together with the word to the other nodes, of what tx writes and of other objects. The record of that word is contended
+// by all who take away, so a conflict about it alone is tried again.
+func (s *Store) commitNarrowing(ctx context.Context, tx Tx, others ...Taken) error {
 	w := &s.watch
 	done, err := w.taking(ctx)
 	if err != nil {
@@ -219,12 +219,16 @@ func (s *Store) commitNarrowing(ctx context.Context, tx Tx) error {
 		epoch := row.Version + 1
 		var what []string
 		var taken []takenAt
+		all, cause := others, EventID{}
 		for _, wr := range tx.Writes {
-			taken = append(taken, takenAt{epoch, wr.record.Kind, wr.record.ID})
-			what = append(what, string(wr.record.Kind)+"/"+string(wr.record.ID))
+			all, cause = append(all, Taken{wr.record.Kind, wr.record.ID}), tx.Writes[0].event.ID
+		}
+		for _, t := range all {
+			taken = append(taken, takenAt{epoch, t.Kind, t.ID})
+			what = append(what, string(t.Kind)+"/"+string(t.ID))
 		}
 		next.Value.Taken = last(slices.Concat(row.Value.Taken, taken))
-		e := s.NewEvent("audit.narrowed", Actor{}, tx.Writes[0].event.ID)
+		e := s.NewEvent("audit.narrowed", Actor{}, cause)
 		e.Fields = map[string]string{"taken": strings.Join(what, " ")}
 		if len(e.Fields["taken"]) > maxTakenText { // their own events are in the same transaction
 			e.Fields["taken"] = fmt.Sprintf("%d objects", len(what))

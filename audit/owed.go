@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/identity"
@@ -43,8 +44,11 @@ type owed struct {
 }
 
 // Take records that something was taken away, and waits for [Patience] at most, and no longer than ctx. If the ledger does not answer, is contended, or has
-// something that is not as it was sealed, the error wraps [ErrUnrecorded], and again is called by [Store.Pay] until it returns nil. Both functions outlive ctx, and are idempotent.
-func (s *Store) Take(ctx context.Context, name string, record, again func(ctx context.Context) error) error {
+// something that is not as it was sealed, the error wraps [ErrUnrecorded], and again is called by [Store.Pay] until it returns nil. In the last case
+// the other nodes are told, once, to read what it is about anew, if that is one object; they find the same. Both functions outlive ctx, and are
+// idempotent.
+func (s *Store) Take(ctx context.Context, name string, about Taken, record, again func(ctx context.Context) error) error {
+	record, again = s.telling(about, record, again)
 	s.owed.try(name, 1)
 	done := make(chan error, 1)
 	go func() {
@@ -65,6 +69,24 @@ func (s *Store) Take(ctx context.Context, name string, record, again func(ctx co
 	case <-ctx.Done():
 		return fmt.Errorf("%w: the ledger has not answered yet: %w", ErrUnrecorded, ctx.Err())
 	}
+}
+
+// telling makes both functions tell the other nodes of an object that cannot be written, until one of them has.
+func (s *Store) telling(about Taken, record, again func(ctx context.Context) error) (_, _ func(ctx context.Context) error) {
+	if about == (Taken{}) || !s.Shared() {
+		return record, again
+	}
+	var told atomic.Bool
+	with := func(record func(ctx context.Context) error) func(ctx context.Context) error {
+		return func(ctx context.Context) error {
+			err := record(ctx)
+			if errors.Is(err, ErrSeal) && !told.Load() && s.commitNarrowing(ctx, Tx{}, about) == nil {
+				told.Store(true)
+			}
+			return err
+		}
+	}
+	return with(record), with(again)
 }
 
 func (o *owed) try(name string, n int) {

@@ -44,17 +44,17 @@ func TestWhatIsTakenIsRecordedOrOwed(t *testing.T) {
 				switch rapid.IntRange(0, 3).Draw(t, "step") {
 				case 0:
 					err := rapid.SampledFrom(answers).Draw(t, "answer")
-					if got := k.Take(context.Background(), name, returns(err), again); !errors.Is(got, err) || errors.Is(got, audit.ErrUnrecorded) {
+					if got := k.Take(context.Background(), name, audit.Taken{}, returns(err), again); !errors.Is(got, err) || errors.Is(got, audit.ErrUnrecorded) {
 						t.Fatalf("step %d: %v, not %v", i, got, err)
 					}
 				case 1:
 					err := rapid.SampledFrom(silence).Draw(t, "silence")
-					if got := k.Take(context.Background(), name, returns(err), again); !errors.Is(got, err) || !errors.Is(got, audit.ErrUnrecorded) {
+					if got := k.Take(context.Background(), name, audit.Taken{}, returns(err), again); !errors.Is(got, err) || !errors.Is(got, audit.ErrUnrecorded) {
 						t.Fatalf("step %d: %v, not %v", i, got, err)
 					}
 					owed[name] = true
 				case 2:
-					if err := k.Take(context.Background(), name, func(context.Context) error { panic("ledger") }, again); !errors.Is(err, audit.ErrUnrecorded) {
+					if err := k.Take(context.Background(), name, audit.Taken{}, func(context.Context) error { panic("ledger") }, again); !errors.Is(err, audit.ErrUnrecorded) {
 						t.Fatalf("step %d: %v", i, err)
 					}
 					owed[name] = true
@@ -100,7 +100,7 @@ func TestTakeWaitsForALedgerThatHangs(t *testing.T) {
 			}
 			for _, err := range []error{nil, errInjected} {
 				begun := time.Now()
-				got := k.Take(ctx, name, hang(err), hang(nil))
+				got := k.Take(ctx, name, audit.Taken{}, hang(err), hang(nil))
 				waited, most := time.Since(begun), min(after.caller, after.ledger, audit.Patience)
 				if waited > most || errors.Is(got, audit.ErrUnrecorded) != (after.ledger > audit.Patience || err != nil) {
 					t.Errorf("%s: after %v: %v", name, waited, got)
@@ -125,7 +125,7 @@ func TestTakeWaitsForALedgerThatHangs(t *testing.T) {
 func TestOwedNamesWhatIsBeingRecorded(t *testing.T) {
 	k := open(newBooks(), origin, sealKey)
 	for i := range 1000 {
-		must(0, k.Take(t.Context(), "x", returns(nil), returns(nil)))
+		must(0, k.Take(t.Context(), "x", audit.Taken{}, returns(nil), returns(nil)))
 		if owed := k.Owed(); len(owed) > 0 {
 			t.Fatalf("owed is %v when it has been recorded, at the %d. time", owed, i)
 		}
@@ -138,7 +138,7 @@ func TestOwedNamesWhatIsBeingRecorded(t *testing.T) {
 			}
 			return nil
 		}
-		if err := k.Take(t.Context(), name, returns(errInjected), look); !errors.Is(err, audit.ErrUnrecorded) {
+		if err := k.Take(t.Context(), name, audit.Taken{}, returns(errInjected), look); !errors.Is(err, audit.ErrUnrecorded) {
 			t.Error(err)
 		}
 	}
@@ -153,9 +153,9 @@ func TestOwedAgainWhileItIsPaid(t *testing.T) {
 	for _, first := range []error{nil, errInjected} {
 		k, paid := open(newBooks(), origin, sealKey), ""
 		again := func(context.Context) error { paid += "2"; return nil }
-		k.Take(t.Context(), "x", returns(errInjected), func(ctx context.Context) error {
+		k.Take(t.Context(), "x", audit.Taken{}, returns(errInjected), func(ctx context.Context) error {
 			paid += "1"
-			k.Take(ctx, "x", returns(errInjected), again)
+			k.Take(ctx, "x", audit.Taken{}, returns(errInjected), again)
 			return first
 		})
 		if err := k.Pay(t.Context()); !errors.Is(err, first) || !slices.Equal(k.Owed(), []string{"x"}) {
@@ -171,7 +171,7 @@ func TestOwedAgainWhileItIsPaid(t *testing.T) {
 func TestPayingAtOnceRecordsOnce(t *testing.T) {
 	k := open(newBooks(), origin, sealKey)
 	var paid atomic.Int64
-	k.Take(t.Context(), "x", returns(errInjected), func(context.Context) error { time.Sleep(10 * time.Millisecond); paid.Add(1); return nil })
+	k.Take(t.Context(), "x", audit.Taken{}, returns(errInjected), func(context.Context) error { time.Sleep(10 * time.Millisecond); paid.Add(1); return nil })
 	var all sync.WaitGroup
 	for range 3 {
 		all.Go(func() {
@@ -212,7 +212,7 @@ func TestTakeAndPayAtOnce(t *testing.T) {
 		all.Go(func() {
 			for j := range 20 {
 				id := audit.ID(fmt.Sprint(i, "-", j%10))
-				if err := n.Take(t.Context(), string(id), take(id), take(id)); err != nil && !errors.Is(err, audit.ErrUnrecorded) {
+				if err := n.Take(t.Context(), string(id), audit.Taken{}, take(id), take(id)); err != nil && !errors.Is(err, audit.ErrUnrecorded) {
 					t.Error(err)
 				}
 			}

@@ -236,7 +236,7 @@ func (i *Issuer) revoke(ctx context.Context, c identity.Caller, row audit.Row[re
 func (i *Issuer) end(ctx context.Context, serial Serial, notAfter time.Time, status string, actor audit.Actor, cause audit.EventID) error {
 	i.mark(serial, notAfter)
 	record := func(ctx context.Context) error { return i.record(ctx, serial, status, actor, cause) }
-	if err := i.cfg.Store.Take(ctx, "credential "+serial.String(), record, record); err != nil {
+	if err := i.cfg.Store.Take(ctx, "credential "+serial.String(), audit.Taken{Kind: Kind, ID: audit.ID(serial.String())}, record, record); err != nil {
 		return fmt.Errorf("credentials: %s is %s, but that is not recorded: %w", serial, status, err)
 	}
 	return nil
@@ -269,7 +269,7 @@ func (i *Issuer) record(ctx context.Context, serial Serial, status string, actor
 // answer, it is done when it does, and the error wraps [audit.ErrUnrecorded].
 func (i *Issuer) Settle(ctx context.Context, grant string) (live []Serial, _ error) {
 	owe := func(err error) error {
-		return i.cfg.Store.Take(ctx, "credentials of grant "+grant, func(context.Context) error { return err }, func(ctx context.Context) error {
+		return i.cfg.Store.Take(ctx, "credentials of grant "+grant, audit.Taken{}, func(context.Context) error { return err }, func(ctx context.Context) error {
 			_, err := i.Settle(ctx, grant)
 			return err
 		})
@@ -381,7 +381,7 @@ func (i *Issuer) revokeAll(ctx context.Context, id identity.ID, one func(row aud
 // unheard is revokeAll without the ledger: at once for what is known here, and for all when the ledger answers.
 func (i *Issuer) unheard(ctx context.Context, actor audit.Actor, id identity.ID, cause audit.EventID, err error) ([]Serial, error) {
 	done := i.cut(func(r *record) bool { return slices.Contains(r.Chain, id) })
-	return done, i.cfg.Store.Take(ctx, "credentials of "+id.String(), func(context.Context) error { return err }, func(ctx context.Context) error {
+	return done, i.cfg.Store.Take(ctx, "credentials of "+id.String(), audit.Taken{}, func(context.Context) error { return err }, func(ctx context.Context) error {
 		_, unread, err := i.revokeAll(ctx, id, func(row audit.Row[record]) error {
 			serial, err := ParseSerial(string(row.ID))
 			if err == nil {

@@ -300,24 +300,21 @@ func (g *Gate) RefreshDelegation(ctx context.Context, id ID) error {
 	return err
 }
 
-// RefreshAll is [Gate.RefreshIdentity] and [Gate.RefreshDelegation] for everything that the gate knows. It goes on past errors, and returns
-// each.
-func (g *Gate) RefreshAll(ctx context.Context) []error {
+// Known returns the identities and the delegations that the gate knows.
+func (g *Gate) Known() (identities, delegations []ID) {
 	g.mu.Lock()
-	ids, links := slices.Collect(maps.Keys(g.identities)), slices.Collect(maps.Keys(g.delegations))
-	g.mu.Unlock()
-	var errs []error
-	for _, id := range ids {
-		if err := g.RefreshIdentity(ctx, id); err != nil {
-			errs = append(errs, err)
-		}
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Keys(g.identities)), slices.Collect(maps.Keys(g.delegations))
+}
+
+// Knows returns what the gate knows of the delegation, and whether it knows it.
+func (g *Gate) Knows(delegation ID) (Delegation, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if node := g.delegations[delegation]; node != nil {
+		return node.Load().clone(), true
 	}
-	for _, id := range links {
-		if err := g.RefreshDelegation(ctx, id); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return errs
+	return Delegation{}, false
 }
 
 // Push tells the gate what id is now, for every caller that it made. What is older than what the gate knows is ignored. It returns the

@@ -70,7 +70,7 @@ func (e *Engine) closeAll(ctx context.Context, actor audit.Actor, subject identi
 		seen[row.ID] = err == nil
 		if audit.Unanswered(err) {
 			unheard := err
-			err = e.store.Take(ctx, "grants of "+subject.String(), func(context.Context) error { return unheard }, func(ctx context.Context) error {
+			err = e.store.Take(ctx, "grants of "+subject.String(), audit.Taken{}, func(context.Context) error { return unheard }, func(ctx context.Context) error {
 				_, err := e.closeAll(ctx, actor, subject, cause)
 				return err
 			})
@@ -108,7 +108,7 @@ func (e *Engine) close(ctx context.Context, actor audit.Actor, id audit.ID, caus
 		}
 		return err
 	}
-	return e.store.Take(ctx, "grant "+string(id), record, record)
+	return e.store.Take(ctx, "grant "+string(id), audit.Taken{Kind: GrantKind, ID: id}, record, record)
 }
 
 func (e *Engine) tell(ctx context.Context, ended *Grant) {

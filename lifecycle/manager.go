@@ -171,7 +171,7 @@ func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, 
 			return err
 		}
 	}
-	err = m.store.Take(ctx, fmt.Sprintf("identity %s: %s", id, ev), take(false), take(true))
+	err = m.store.Take(ctx, fmt.Sprintf("identity %s: %s", id, ev), audit.Taken{Kind: audit.IdentityKind, ID: recordID(id)}, take(false), take(true))
 	if err != nil {
 		err = cmp.Or(m.mayKnown(ctx, c, id, ev), err)
 	}
@@ -410,17 +410,24 @@ func hold(controls []identity.Control, human identity.ID, until time.Time) []ide
 }
 
 // RevokeDelegation ends the delegation and everything below it. Whoever lent it, the human at its root, and whoever may take away from the
-// agent may do so. It is idempotent.
+// agent may do so. It is idempotent. If the ledger does not answer, or does not have it as it was sealed, it is over on this node at once, and the
+// error wraps [audit.ErrUnrecorded].
 func (m *Manager) RevokeDelegation(ctx context.Context, c identity.Caller, id identity.ID) error {
-	row, err := m.delegations.Load(ctx, recordID(id))
-	if err != nil {
-		return notFound(err)
+	patient, cancel := context.WithTimeout(ctx, audit.Patience)
+	defer cancel()
+	row, err := m.delegations.Load(patient, recordID(id))
+	if err != nil { // it is over on this node all the same, if it knows it
+		known, ok := m.gate.Knows(id)
+		if !ok || !audit.Unread(err) {
+			return notFound(err)
+		}
+		row = audit.Row[identity.Delegation]{ID: recordID(id), Version: known.Version, Value: known}
 	}
 	if _, err := m.gate.Admit(c, m.store.Now()); err != nil {
 		return err
 	}
 	if d := row.Value; c.Chain().Len() > 0 || c.ID() != d.From && c.ID() != d.Root {
-		if err := m.gate.MayTakeAway(ctx, c, d.To, m.auth, "delegation:revoke"); err != nil {
+		if err := m.gate.MayTakeAway(patient, c, d.To, m.auth, "delegation:revoke"); err != nil {
 			return err
 		}
 	}
@@ -455,7 +462,7 @@ func (m *Manager) revoke(ctx context.Context, actor audit.Actor, row audit.Row[i
 			return nil
 		})
 	}
-	return m.store.Take(ctx, "delegation "+string(row.ID), record, record)
+	return m.store.Take(ctx, "delegation "+string(row.ID), audit.Taken{Kind: audit.DelegationKind, ID: row.ID}, record, record)
 }
 
 // EndDelegations revokes every delegation that the identity is an end or the root of. It goes on past errors and returns them all.
@@ -472,7 +479,7 @@ func (m *Manager) endDelegations(ctx context.Context, actor audit.Actor, id iden
 	for row, err := range m.delegations.Scan(ctx, audit.Key("of/"+id.String())) {
 		if audit.Unanswered(err) {
 			unheard := err
-			err = m.store.Take(ctx, "delegations of "+id.String(), func(context.Context) error { return unheard }, func(ctx context.Context) error {
+			err = m.store.Take(ctx, "delegations of "+id.String(), audit.Taken{}, func(context.Context) error { return unheard }, func(ctx context.Context) error {
 				return m.endDelegations(ctx, actor, id, cause)
 			})
 		}

@@ -126,6 +126,29 @@ func takingAwayWithoutTheStore(t *testing.T, open opener) {
 	}
 }
 
+// lendingEndsWithoutTheStore: so does what was lent.
+func lendingEndsWithoutTheStore(t *testing.T, open opener) {
+	a, b := open.two(t, 0)
+	d := a.lends()
+	here, there := a.under("helper", d.ID), b.under("helper", d.ID)
+	maya := a.as("maya")
+	a.ledger.gone("fails")
+	if err := a.sys.Lifecycle().RevokeDelegation(ctx, a.as0("helper"), d.ID); !errors.Is(err, identity.ErrDenied) {
+		t.Error(err)
+	}
+	if err := a.sys.Lifecycle().RevokeDelegation(ctx, maya, d.ID); !errors.Is(err, audit.ErrUnrecorded) {
+		t.Error(err)
+	}
+	if a.sys.JIT().AuthorizeKnown(here, "", "db:read", "db/orders").Allowed {
+		t.Error("still allowed here")
+	}
+	a.ledger.gone("")
+	eventually(t, "it is never recorded", func() bool { return len(a.sys.Health().Owed) == 0 })
+	if a.sys.JIT().Authorize(ctx, here, "db:read", "db/orders").Allowed || b.sys.JIT().Authorize(ctx, there, "db:read", "db/orders").Allowed {
+		t.Error("allowed once it is recorded")
+	}
+}
+
 // nobodyElseTakesAway: that the ledger is down makes nobody entitled.
 func nobodyElseTakesAway(t *testing.T, open opener) {
 	a, _ := open.two(t, 0)

@@ -53,19 +53,8 @@ func takenAwayHoldsOnTheOther(t *testing.T, open opener) {
 	}
 	t.Run("delegation", func(t *testing.T) {
 		a, b := open.two(t, 0)
-		agent, err := identity.New(identity.KindAgent, "helper", "sso", "oncall")
-		a.must(err)
-		_, err = a.sys.Lifecycle().Move(ctx, a.as("root"), a.ids["maya"], "oncall", "admins")
-		a.must(err)
-		agent, err = a.sys.Lifecycle().Register(ctx, a.as("maya"), agent)
-		a.must(err)
-		_, _, err = a.sys.Lifecycle().Apply(ctx, a.as("root"), agent.ID, "activate")
-		a.must(err)
-		a.active(time.Hour)
-		d, err := a.sys.Lifecycle().Delegate(ctx, a.as("maya"), agent.ID, identity.Scope{Actions: []string{"db:*"}, Resources: []string{"db/**"}}, time.Hour, 0)
-		a.must(err)
-		under, err := b.sys.Gate().Under(ctx, b.as("helper"), d.ID)
-		a.must(err)
+		d := a.lends()
+		under := b.under("helper", d.ID)
 		if d := b.sys.JIT().Authorize(ctx, under, "db:read", "db/orders"); !d.Allowed {
 			t.Fatalf("%+v", d)
 		}
@@ -92,6 +81,89 @@ func takenAwayHoldsOnTheOther(t *testing.T, open opener) {
 			t.Error("still allowed on the other node")
 		}
 	})
+}
+
+// lends makes maya, who has a grant, lend it to her agent.
+func (w *world) lends() identity.Delegation {
+	agent, err := identity.New(identity.KindAgent, "helper", "sso", "oncall")
+	w.must(err)
+	_, err = w.sys.Lifecycle().Move(ctx, w.as("root"), w.ids["maya"], "oncall", "admins")
+	w.must(err)
+	agent, err = w.sys.Lifecycle().Register(ctx, w.as("maya"), agent)
+	w.must(err)
+	_, _, err = w.sys.Lifecycle().Apply(ctx, w.as("root"), agent.ID, "activate")
+	w.must(err)
+	w.active(time.Hour)
+	d, err := w.sys.Lifecycle().Delegate(ctx, w.as("maya"), agent.ID, identity.Scope{Actions: []string{"db:*"}, Resources: []string{"db/**"}}, time.Hour, 0)
+	w.must(err)
+	return d
+}
+
+func (w *world) under(name string, delegation identity.ID) identity.Caller {
+	c, err := w.sys.Gate().Under(ctx, w.as(name), delegation)
+	w.must(err)
+	return c
+}
+
+// editedIsTakenAwayEverywhere: whoever edits a record keeps nobody from taking away what it is about, on any node, and it is recorded when the record
+// is what it was.
+func editedIsTakenAwayEverywhere(t *testing.T, open opener) {
+	for name, take := range map[string]func(a *world, g jit.Grant, s credentials.Serial, d identity.Delegation) (audit.Taken, func() error){
+		"a grant": func(a *world, g jit.Grant, _ credentials.Serial, _ identity.Delegation) (audit.Taken, func() error) {
+			return audit.Taken{Kind: jit.GrantKind, ID: g.ID}, func() error { _, err := a.sys.Revoke(ctx, a.as("root"), g.ID); return err }
+		},
+		"a credential": func(a *world, _ jit.Grant, s credentials.Serial, _ identity.Delegation) (audit.Taken, func() error) {
+			return audit.Taken{Kind: credentials.Kind, ID: audit.ID(s.String())}, func() error { return a.sys.Issuer().Revoke(ctx, a.as("root"), s, audit.EventID{}) }
+		},
+		"an identity": func(a *world, _ jit.Grant, _ credentials.Serial, _ identity.Delegation) (audit.Taken, func() error) {
+			return audit.Taken{Kind: audit.IdentityKind, ID: audit.ID(a.ids["maya"].String())}, func() error { _, err := a.sys.Suspend(ctx, a.as("root"), a.ids["maya"]); return err }
+		},
+		"a delegation": func(a *world, _ jit.Grant, _ credentials.Serial, d identity.Delegation) (audit.Taken, func() error) {
+			return audit.Taken{Kind: audit.DelegationKind, ID: audit.ID(d.ID.String())}, func() error { return a.sys.Lifecycle().RevokeDelegation(ctx, a.as0("root"), d.ID) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := open.two(t, 0)
+			g, d := a.active(time.Hour), identity.Delegation{}
+			if name == "a delegation" {
+				d = a.lends()
+			}
+			cred, _, err := a.issue(a.as("maya"), g, 0, "postgres")
+			a.must(err)
+			allowed := func(w *world) func() bool {
+				c := w.as("maya")
+				if name == "a delegation" {
+					c = w.under("helper", d.ID)
+				}
+				return func() bool {
+					if name == "a credential" {
+						return !w.sys.Issuer().Revoked(ctx, cred.Serial)
+					}
+					return w.sys.JIT().Authorize(ctx, c, "db:read", "db/orders").Allowed
+				}
+			}
+			here, there := allowed(a), allowed(b)
+			if !here() || !there() {
+				t.Fatal("what was given is not there")
+			}
+			a.as("root")
+			record, take := take(a, g, cred.Serial, d)
+			a.ledger.edited(record)
+			b.ledger.edited(record)
+			if err := take(); !errors.Is(err, audit.ErrUnrecorded) || !errors.Is(err, audit.ErrSeal) {
+				t.Errorf("it is not as it was sealed, and: %v", err)
+			}
+			if here() || there() {
+				t.Errorf("still allowed: here %t, there %t", here(), there())
+			}
+			a.ledger.edited(audit.Taken{})
+			b.ledger.edited(audit.Taken{})
+			eventually(t, "it is never recorded", func() bool { return len(a.sys.Health().Owed) == 0 })
+			if here() || there() {
+				t.Errorf("allowed once it is recorded: here %t, there %t", here(), there())
+			}
+		})
+	}
 }
 
 func stalenessIsBounded(t *testing.T, open opener) {

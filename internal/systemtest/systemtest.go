@@ -46,11 +46,13 @@ var laws = []struct {
 	{"two people reset the clock", twoPeopleResetTheClock},
 	{"health says what is wrong", healthSaysWhatIsWrong},
 	{"what is taken away on one node holds on the other", takenAwayHoldsOnTheOther},
+	{"what somebody edited is taken away on all nodes", editedIsTakenAwayEverywhere},
 	{"staleness is bounded", stalenessIsBounded},
 	{"exactly one node relays and another takes over", oneNodeRelays},
 	{"a ledger that errs gives nothing", ledgerThatErrsGivesNothing},
 	{"with the store down nothing is given", storeDownGivesNothing},
 	{"taking away holds here without the store", takingAwayHoldsHere},
 	{"taking away without the store", takingAwayWithoutTheStore},
+	{"lending ends without the store", lendingEndsWithoutTheStore},
 	{"nobody else takes away without the store", nobodyElseTakesAway},
 }

@@ -53,8 +53,16 @@ type hooked struct {
 	kind string
 	hook func()
 	fail error
-	deaf bool   // commits, and does not say so
-	away string // how the ledger does not answer to anything: it "fails" or "hangs"; empty if it does
+	deaf bool        // commits, and does not say so
+	away string      // how the ledger does not answer to anything: it "fails" or "hangs"; empty if it does
+	edit audit.Taken // whose record is not as it was sealed
+}
+
+// edited makes the record one that somebody has edited, or for none mends it.
+func (h *hooked) edited(record audit.Taken) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.edit = record
 }
 
 // gone makes the ledger not answer to anything in the way that it says, or answer again.
@@ -88,7 +96,13 @@ func (h *hooked) Load(ctx context.Context, kind audit.Kind, id audit.ID) (audit.
 	if err := h.answers(ctx); err != nil {
 		return audit.Record{}, err
 	}
-	return h.Ledger.Load(ctx, kind, id)
+	r, err := h.Ledger.Load(ctx, kind, id)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.edit == (audit.Taken{Kind: kind, ID: id}) && err == nil {
+		r.Bytes = append(bytes.Clone(r.Bytes), ' ')
+	}
+	return r, err
 }
 
 func (h *hooked) Scan(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
