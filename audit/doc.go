@@ -52,7 +52,8 @@
 // # Without an answer
 //
 // Taking away does not wait for a ledger that does not answer: [Store.Take] returns [ErrUnrecorded], the node refuses, and [Store.Pay] records it
-// when the ledger is back. That debt is in memory: a node that dies with it takes it along.
+// when the ledger is back. That debt is in memory: a node that dies with it takes it along. It is the same with a record that is not as it was sealed,
+// which nobody can write any more: the other nodes are told to read it anew, find it so too, and hold it for nothing.
 //
 // # Events
 //

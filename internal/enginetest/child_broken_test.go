@@ -15,13 +15,14 @@ const (
 	tearsApart      = "records and events are not committed together"
 	forgetsEvents   = "some events are not committed"
 	freesKeys       = "unique keys are not kept"
+	ignoresReads    = "what a change was based on is not compared"
 	logAnswersEarly = "an append is acknowledged before it is made"
 	logForgets      = "some leaves are not appended"
 )
 
 func brokenLedger(how string, l audit.Ledger) audit.Ledger {
 	switch how {
-	case answersEarly, tearsApart, forgetsEvents, freesKeys:
+	case answersEarly, tearsApart, forgetsEvents, freesKeys, ignoresReads:
 		return &wrongLedger{Ledger: l, how: how}
 	}
 	return l
@@ -59,6 +60,8 @@ func (l *wrongLedger) Commit(ctx context.Context, c audit.Change) error {
 		if n%50 == 0 {
 			c.Events = nil
 		}
+	case ignoresReads:
+		c.Reads = nil
 	case freesKeys:
 		for i := range c.Records {
 			c.Records[i].UniqueKeys = nil
