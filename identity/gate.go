@@ -246,6 +246,19 @@ func (g *Gate) known(id ID) (Identity, bool) {
 	return Identity{}, false
 }
 
+// ControlledBy returns what the gate knows of the identities that the human controls, or did.
+func (g *Gate) ControlledBy(human ID) (held []Identity) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, node := range g.identities {
+		id := node.Load()
+		if slices.ContainsFunc(id.Controls, func(c Control) bool { return c.Human == human }) {
+			held = append(held, id.Clone())
+		}
+	}
+	return held
+}
+
 // Refresh reads anew what the gate knows of those on the caller's chain, and of the delegations that it acts under.
 func (g *Gate) Refresh(ctx context.Context, c Caller) error {
 	if !g.Made(c) {

@@ -107,6 +107,16 @@ func (id *Identity) Controllers(now time.Time) []ID {
 	return humans
 }
 
+// Uncontrol ends the human's control of id at now, and reports whether there was any to end.
+func (id *Identity) Uncontrol(human ID, now time.Time) (ended bool) {
+	for i, c := range id.Controls {
+		if c.Human == human && (c.Until.IsZero() || c.Until.After(now)) {
+			id.Controls[i].Until, ended = now, true
+		}
+	}
+	return ended
+}
+
 // Sponsored reports whether id needs no sponsor, or has one at now.
 func (id *Identity) Sponsored(now time.Time) bool {
 	return id.Kind == KindHuman || slices.ContainsFunc(id.Controls, func(c Control) bool {

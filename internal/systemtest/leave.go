@@ -89,6 +89,47 @@ func orphansAreCut(t *testing.T, open opener) {
 	}
 }
 
+// orphansAreNotHidden: nor does it keep what somebody sponsors going that the ledger does not show it, or not as it was sealed.
+func orphansAreNotHidden(t *testing.T, open opener) {
+	for _, how := range []string{"hidden", "edited"} {
+		t.Run(how, func(t *testing.T) {
+			a, b := open.two(t, 0)
+			svc := a.ids["svc"]
+			g := a.approvedFor("svc", time.Hour)
+			_, err := a.sys.JIT().Activate(ctx, a.as("svc"), g.ID)
+			a.must(err)
+			here, there := a.as("svc"), b.as("svc")
+			allowed := func(w *world, c identity.Caller) bool {
+				return w.sys.JIT().Authorize(ctx, c, "db:read", "db/orders").Allowed
+			}
+			if !allowed(a, here) || !allowed(b, there) {
+				t.Fatal("what was given is not there")
+			}
+			root := a.as("root")
+			if how == "hidden" {
+				a.ledger.hide, b.ledger.hide = "control/", "control/"
+			} else {
+				record := audit.Taken{Kind: audit.IdentityKind, ID: audit.ID(svc.String())}
+				a.ledger.edited(record)
+				b.ledger.edited(record)
+			}
+			d, err := a.sys.Leave(ctx, root, a.ids["maya"])
+			if hidden := how == "hidden"; d.Complete != hidden || errors.Is(err, audit.ErrUnrecorded) == hidden {
+				t.Errorf("%+v, %v", d, err)
+			}
+			if allowed(a, here) || allowed(b, there) {
+				t.Errorf("allowed here %t, there %t", allowed(a, here), allowed(b, there))
+			}
+			a.ledger.edited(audit.Taken{})
+			b.ledger.edited(audit.Taken{})
+			eventually(t, "it is never recorded", func() bool { return len(a.sys.Health().Owed) == 0 })
+			if allowed(a, here) || allowed(b, there) {
+				t.Errorf("allowed once it is recorded: here %t, there %t", allowed(a, here), allowed(b, there))
+			}
+		})
+	}
+}
+
 func nobodyEndsTheirOwnStanding(t *testing.T, open opener) {
 	w := open.world(t)
 	_, err1 := w.sys.Leave(ctx, w.as("root"), w.ids["root"])

@@ -35,6 +35,7 @@ var laws = []struct {
 	{"nothing of a leaver is live", nothingOfALeaverIsLive},
 	{"leaving goes on where it stopped", leaveGoesOnWhereItStopped},
 	{"orphans are cut with their sponsor", orphansAreCut},
+	{"orphans are not hidden", orphansAreNotHidden},
 	{"nobody ends their own standing", nobodyEndsTheirOwnStanding},
 	{"reopening must fit", reopeningMustFit},
 	{"an earlier clock after a restart revives nothing", earlierClockRevivesNothing},

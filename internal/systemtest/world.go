@@ -56,6 +56,7 @@ type hooked struct {
 	deaf bool        // commits, and does not say so
 	away string      // how the ledger does not answer to anything: it "fails" or "hangs"; empty if it does
 	edit audit.Taken // whose record is not as it was sealed
+	hide audit.Key   // index keys from here on are not there
 }
 
 // edited makes the record one that somebody has edited, or for none mends it.
@@ -109,7 +110,22 @@ func (h *hooked) Scan(ctx context.Context, kind audit.Kind, from, to audit.Key) 
 	if err := h.answers(ctx); err != nil {
 		return func(yield func(audit.Record, error) bool) { yield(audit.Record{}, err) }
 	}
-	return h.Ledger.Scan(ctx, kind, from, to)
+	h.mu.Lock()
+	edit, hide := h.edit, h.hide
+	h.mu.Unlock()
+	return func(yield func(audit.Record, error) bool) {
+		if hide != "" && strings.HasPrefix(string(from), string(hide)) {
+			return
+		}
+		for r, err := range h.Ledger.Scan(ctx, kind, from, to) {
+			if edit == (audit.Taken{Kind: r.Kind, ID: r.ID}) && err == nil {
+				r.Bytes = append(bytes.Clone(r.Bytes), ' ')
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
 }
 
 func (h *hooked) Pending(ctx context.Context, n int) iter.Seq2[audit.SealedEvent, error] {
