@@ -131,7 +131,12 @@ func TestClockOfTheDatabase(t *testing.T) {
 			}
 			l.read = true
 			good := l.off
-			m.Now()
+			if now := m.Now(); now.After(latest) {
+				latest = now
+			}
+			if want := time.Now().Add(max(0, l.off)).Truncate(time.Microsecond); !latest.Equal(want) {
+				t.Fatalf("at first %v, not %v", latest, want)
+			}
 			for range rapid.IntRange(1, 8).Draw(t, "readings") {
 				time.Sleep(2 * ClockTolerance)
 				l.off += steps.Draw(t, "step")
