@@ -86,6 +86,9 @@ func testUnknown(ctx context.Context, l audit.Ledger) error {
 			return fmt.Errorf("change %s: nothing conflicts with it: %w", words, err)
 		}
 		n := m.next(c)
+		if n == nil {
+			return fmt.Errorf("change %s: what was acknowledged before it is not there", words)
+		}
 		if err == nil {
 			err = n.compare(ctx, l)
 		} else {

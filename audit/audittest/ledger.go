@@ -20,6 +20,9 @@ import (
 // each call. What a crash leaves is for [TestDurableLedger].
 func TestLedger(t *testing.T, open func(t *testing.T) audit.Ledger) {
 	testCases(t, open)
+	if t.Failed() { // what random changes would find is simpler to understand above
+		return
+	}
 	t.Run("random changes", rapid.MakeCheck(func(rt *rapid.T) {
 		stay := func(_ int, l audit.Ledger) audit.Ledger { return l }
 		if err := play(t.Context(), open(t), Histories(20).Draw(rt, "history"), stay); err != nil {
@@ -61,7 +64,7 @@ type ledgerCase struct {
 func check(t *testing.T, sentence string, test func(ctx context.Context) error) {
 	t.Helper()
 	if err := patiently(t.Context(), test); err != nil {
-		t.Errorf("%v\nThe contract: %s", err, sentence)
+		t.Errorf("%v\nThe contract: %s.\n%s", err, sentence, notation)
 	}
 }
 
@@ -126,11 +129,11 @@ var ledgerCases = []ledgerCase{
 	{"unknown outcome", "Any other error means that the outcome is unknown: commit the same Change again", testUnknown},
 	{"done context", "If ctx is done, Commit returns soon", testDoneContext},
 	{"done context of others", "changes of other callers go on", testDoneOthers},
-	{"scan", "with an index key, a unique key or their ID (as \"id/\" + ID) in [from, to), in bytewise order of the key, once for each key that matches", script(
+	{"scan", "with an index key, a unique key or their ID (as \"id/\" + ID) in [from, to), in bytewise order of the key, once for each distinct key that matches", script(
 		"+ax,1,k,l\x00,!k,!a,id/z +ay,1,k,k\x00,k\xff,k\xff\xff,é,K", "+az,1,k0,m,!m,!l,\x00,\xff\xfe,k,k", "-ay,2,k", "+bid/x,1,id/id/x,!id/x")},
 	{"scan body", "The loop body may call any method", testScanBody},
 	{"scan meanwhile", "changes that are committed meanwhile may or may not be seen", testScanMeanwhile},
-	{"scan of much", "once for each key that matches. The loop body may call any method", testScanMuch},
+	{"scan of much", "once for each distinct key that matches. The loop body may call any method", testScanMuch},
 	{"scan error", "An error ends the sequence", testScanError},
 	{"pending", "at most n committed events without a mark, none if n is not positive, in the order of their commits and within one change in the order given",
 		script("e5 e4 e9", "e1", "e8 e7 +ax,1", "m4,0", "e2 m5,1", "m7,2", "m1,3 m2,4", "e6")},
@@ -140,6 +143,10 @@ var ledgerCases = []ledgerCase{
 	{"time read", "False means that it has not been read yet", testTimeRead},
 	{"time waits", "It waits for nothing", testTimeWaits},
 }
+
+// notation is what those words mean to who reads the message of a case that failed.
+const notation = "In what changes are called: +ax,2,k,!u is the record x of kind a at version 2 with an index key and a unique one, -ax,3 its tombstone, " +
+	"?ax,3 a read, e1 an event, m1,5 its mark, #1 the change's ID if it is not all of that; one with ! has to conflict."
 
 // read makes a change of words: #ID, +record,version,keys... (- for a tombstone), ?read,version, eEvent, mEvent,index, and ! if it
 // conflicts. The record bx is x of kind b, the key !u is unique.

@@ -83,7 +83,7 @@ func TestEverySentenceIsACase(t *testing.T) {
 		}
 	}
 	for s := range strings.SplitSeq(strings.TrimSuffix(contract, "."), ". ") {
-		if s != "Every sentence below is a case in audittest.TestLedger" && !slices.ContainsFunc(sentences, func(c string) bool { return strings.Contains(s, c) }) {
+		if !strings.HasPrefix(s, "Every sentence below is a case in audittest.TestLedger") && !slices.ContainsFunc(sentences, func(c string) bool { return strings.Contains(s, c) }) {
 			t.Errorf("no case is for: %s", s)
 		}
 	}
