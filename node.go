@@ -40,6 +40,7 @@ func (s *System) Health() Health {
 
 const (
 	moveEvery = 250 * time.Millisecond // what other nodes have committed, of which nobody tells this one
+	gather    = 10 * time.Millisecond  // how long what is committed next may come along: each turn costs the database a transaction, and the log its files
 	lookEvery = time.Second
 	// lookPatience is how long it waits for the ledger to tell what waits for the log.
 	lookPatience = 5 * time.Second
@@ -69,6 +70,7 @@ func (s *System) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		case <-s.store.Committed():
+			time.Sleep(gather)
 		}
 		_, err := identity.Guard("ledger or log", func() (struct{}, error) { return struct{}{}, s.relay.Flush(ctx) })
 		moved.Store(&err)
