@@ -148,7 +148,10 @@ func (s *System) reread(ctx context.Context, t audit.Taken) error {
 		}
 		err = s.gate.RefreshIdentity(ctx, id)
 		if errors.Is(err, audit.ErrSeal) {
-			s.gate.Refuse(id)
+			s.gate.Doubt(id)
+		}
+		if now, unread := s.lifecycle.Identity(ctx, id); !now.Active && !audit.Unanswered(unread) {
+			s.issuer.CutChain(id) // they were revoked with it, and the ledger may not show them
 		}
 		return err
 	case jit.GrantKind:

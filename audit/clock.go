@@ -71,7 +71,7 @@ func (c *clock) read() (decide, record time.Time, jumped bool) {
 	now := reference // also after a step back, which makes nothing last longer
 	switch {
 	case within(shows, reference):
-		if now = shows; passed > ClockTolerance { // what it drifts by does not add up
+		if now = shows; passed > ClockTolerance && !shows.Before(reference) { // what it gains does not add up; what it loses must not
 			right.CompareAndSwap(known, baseOf(shows))
 		}
 	case shows.After(reference):

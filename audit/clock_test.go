@@ -146,17 +146,18 @@ func TestClockOfTheDatabase(t *testing.T) {
 					good = l.off
 				}
 				ahead := l.off-good > ClockTolerance
+				shows := good
 				if within(time.Time{}.Add(l.off), time.Time{}.Add(good)) {
-					good = l.off
+					shows, good = l.off, max(good, l.off)
 				}
-				if now := time.Now().Add(good).Truncate(time.Microsecond); now.After(latest) {
+				if now := time.Now().Add(shows).Truncate(time.Microsecond); now.After(latest) {
 					latest = now
 				}
 				decided := latest
 				if now := time.Now().Add(l.off).Truncate(time.Microsecond); ahead && now.After(latest) {
 					decided = now
 				}
-				if got := m.Jumped(); got != (ahead || m.set-good > ClockTolerance) {
+				if got := m.Jumped(); got != (ahead || m.set-shows > ClockTolerance) {
 					t.Fatalf("jumped %v: %v, now %v, and the node's %v", got, good, l.off, m.set)
 				}
 				if got := m.Now(); !got.Equal(decided) {
@@ -168,6 +169,24 @@ func TestClockOfTheDatabase(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestSmallStepsBackDoNotAddUp: what was to end after an hour ends after an hour, and what the clock may be off by.
+func TestSmallStepsBackDoNotAddUp(t *testing.T) {
+	for name, l := range map[string]*timed{"machine": {Ledger: NewMemory()}, "database": {Ledger: NewMemory(), read: true}} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMachine(t, l, false)
+			end := m.Now().Add(time.Hour)
+			for begun := time.Now(); time.Since(begun) < time.Hour+2*ClockTolerance; m.Now() {
+				time.Sleep(61 * time.Second)
+				m.set -= 55 * time.Second
+				l.off -= 55 * time.Second
+			}
+			if m.Now().Before(end) {
+				t.Errorf("%s: after an hour it is %v before its end", name, end.Sub(m.Now()))
+			}
+		})
+	}
 }
 
 // TestSuspendedNodeGoesByTheDatabasesClock: what passed while a node stood still has passed.
@@ -335,4 +354,54 @@ func TestStepBackMakesNothingLastLonger(t *testing.T) {
 			t.Error("mended:", m.Now())
 		}
 	})
+}
+
+// What a node knows of the database's clock, as sqlledger keeps it: a sample, and what the monotonic clock has counted since. Each Load
+// takes one.
+type sampled struct {
+	Ledger
+	truth, known time.Duration // how far the database's clock is ahead of what this machine's monotonic clock has counted; and what is known of it
+}
+
+func (l *sampled) Time() (time.Time, bool) { return time.Now().Add(l.known), true }
+func (l *sampled) Load(ctx context.Context, k Kind, id ID) (Record, error) {
+	l.known = l.truth
+	return l.Ledger.Load(ctx, k, id)
+}
+
+// TestWhoIsAskedAfterASuspensionReadsTheClock: a node is suspended for two hours, so that its clock and the database's are two hours on and its monotonic
+// clock is not. Then it is asked.
+func TestWhoIsAskedAfterASuspensionReadsTheClock(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		stale    time.Duration
+		narrowed bool // something was taken away once, so that there is a narrowing record
+	}{{"MaxStale 0", 0, true}, {"MaxStale 0, nothing was ever taken away", 0, false}, {"MaxStale 5m", 5 * time.Minute, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			l := &sampled{Ledger: NewMemory()}
+			s, err := NewStore(context.Background(), StoreConfig{Ledger: l, Origin: logOrigin, SealKeys: SealKeys{make([]byte, MinSealKey)}, MaxStale: c.stale})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := &machine{Store: s, Table: NewTable[int](s, "n", nil)}
+			if c.narrowed {
+				if err := m.write("x", true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Fresh(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			ends := s.Now().Add(time.Hour) // a grant's NotAfter
+			wall := s.clock.wall
+			s.clock.wall = func() time.Time { return stepped(wall(), 2*time.Hour) }
+			l.truth = 2 * time.Hour
+			if err := s.Fresh(context.Background()); err != nil { // as each Authorize does
+				t.Fatal(err)
+			}
+			if now := s.Now(); now.Before(ends) {
+				t.Errorf("the grant ended an hour ago by the database's clock and by the node's own, Jumped is %t, and it is decided by %v before its end", s.Jumped(), ends.Sub(now).Round(time.Second))
+			}
+		})
+	}
 }

@@ -54,6 +54,7 @@ type watch struct {
 	row     Row[narrowing] // as last seen
 	known   uint64         // the epoch that the follower has heard of
 	synced  time.Time      // when the last reading began that the follower has heard of
+	shown   time.Time      // what the node's clock showed then
 	waiting *reading
 	running bool
 }
@@ -85,7 +86,8 @@ func (s *Store) Fresh(ctx context.Context) error {
 	}
 	w := &s.watch
 	w.mu.Lock()
-	if w.maxStale > 0 && time.Since(w.synced) < w.maxStale { // elapsed time, which no clock that is set changes
+	// Elapsed time, which no clock that is set back changes; and the clock, for elapsed time stands still on a machine that is suspended.
+	if w.maxStale > 0 && time.Since(w.synced) < w.maxStale && s.clock.wall().Round(0).Sub(w.shown) < w.maxStale {
 		w.mu.Unlock()
 		return nil
 	}
@@ -131,7 +133,7 @@ func (s *Store) read(ctx context.Context) (err error) {
 	}()
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
-	w, begun := &s.watch, time.Now()
+	w, begun, shown := &s.watch, time.Now(), s.clock.wall().Round(0)
 	w.mu.Lock()
 	known := w.known // before the record is read, for this node may take away meanwhile
 	w.mu.Unlock()
@@ -149,7 +151,7 @@ func (s *Store) read(ctx context.Context) (err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.known, w.synced = max(w.known, row.Version), begun
+	w.known, w.synced, w.shown = max(w.known, row.Version), begun, shown
 	if row.Version >= w.row.Version {
 		w.row = row
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -124,6 +125,11 @@ func (i *Issuer) Cut(grant string) []Serial {
 	return i.cut(func(r *record) bool { return r.Grant == grant })
 }
 
+// CutChain is [Issuer.Cut] for the credentials that have the identity on their chain. It is for one that may not act any more.
+func (i *Issuer) CutChain(id identity.ID) []Serial {
+	return i.cut(func(r *record) bool { return slices.Contains(r.Chain, id) })
+}
+
 func (i *Issuer) cut(which func(r *record) bool) (cut []Serial) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -159,6 +165,7 @@ func (i *Issuer) RefreshGrant(ctx context.Context, grant string) error {
 	if over := errors.Is(err, audit.ErrSeal) || errors.Is(err, audit.ErrNotFound); !over && (err != nil || cause.IsZero()) {
 		return err
 	}
+	i.Cut(grant) // whether the ledger shows them or not
 	var errs []error
 	for row, err := range i.of(ctx, "grant/"+audit.Key(grant)) {
 		if serial, _ := ParseSerial(string(row.ID)); err == nil {
@@ -167,6 +174,23 @@ func (i *Issuer) RefreshGrant(ctx context.Context, grant string) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// led returns the credential that a row led to which is not as it was sealed, and whether it may be one of those: by its record if that is sound, by what
+// is known here, or because nobody can say that it is not.
+func (i *Issuer) led(ctx context.Context, id audit.ID, which func(r *record) bool) (audit.Row[record], bool) {
+	serial, err := ParseSerial(string(id))
+	if err != nil {
+		return audit.Row[record]{}, false
+	}
+	row, err := i.table.Load(ctx, id)
+	if err == nil {
+		return row, which(&row.Value)
+	}
+	if r, ok := i.known(serial); ok {
+		return audit.Row[record]{ID: id, Value: r}, which(&r)
+	}
+	return audit.Row[record]{ID: id, Value: record{NotAfter: i.cfg.Store.Now().Add(i.cfg.MaxLifetime)}}, errors.Is(err, audit.ErrSeal)
 }
 
 func (i *Issuer) see(serial Serial, r record) {
@@ -190,10 +214,30 @@ func (i *Issuer) Revoke(ctx context.Context, c identity.Caller, serial Serial, c
 	if r, ok := i.known(serial); ok && err != nil {
 		row, err = audit.Row[record]{ID: audit.ID(serial.String()), Value: r}, nil
 	}
+	if _, denied := i.cfg.Gate.Admit(c, i.cfg.Store.Now()); denied == nil && errors.Is(err, audit.ErrSeal) {
+		return i.unknown(ctx, c, serial, cause, err)
+	}
 	if err != nil {
 		return fmt.Errorf("credentials: %s: %w", serial, err)
 	}
 	return i.revoke(ctx, c, row, cause)
+}
+
+// unknown is Revoke where nothing is known of the credential here and its record is not as it was sealed: it counts as revoked, the other nodes are told,
+// and what can be done is, once it is.
+func (i *Issuer) unknown(ctx context.Context, c identity.Caller, serial Serial, cause audit.EventID, broken error) error {
+	i.mark(serial, i.cfg.Store.Now().Add(i.cfg.MaxLifetime))
+	about := audit.Taken{Kind: Kind, ID: audit.ID(serial.String())}
+	return i.cfg.Store.Take(ctx, "credential "+serial.String(), about, func(context.Context) error { return broken }, func(ctx context.Context) error {
+		_, err := i.table.Load(ctx, about.ID)
+		if err == nil {
+			err = i.Revoke(ctx, c, serial, cause)
+		}
+		if errors.Is(err, identity.ErrDenied) || errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
+			return nil
+		}
+		return err
+	})
 }
 
 // Known returns the serials of the credentials that rest on the grant and that this issuer knows to be out.
@@ -291,16 +335,19 @@ func (i *Issuer) Settle(ctx context.Context, grant string) (live []Serial, _ err
 			errs = append(errs, i.end(ctx, serial, row.Value.NotAfter, statusRevoked, audit.Actor{}, cause))
 		}
 	}
+	rests := func(r *record) bool { return r.Grant == grant }
 	for row, err := range i.of(ctx, "grant/"+audit.Key(grant)) {
 		if audit.Unanswered(err) {
 			return live, errors.Join(append(errs, owe(err))...)
 		}
 		if err == nil {
 			one(row)
+		} else if led, may := i.led(ctx, row.ID, rests); may && !seen[led.ID] {
+			one(led)
 		}
 		errs = append(errs, err)
 	}
-	for _, row := range i.unseen(seen, func(r *record) bool { return r.Grant == grant }) {
+	for _, row := range i.unseen(seen, rests) {
 		one(row)
 	}
 	return live, errors.Join(errs...)
@@ -363,16 +410,22 @@ func (i *Issuer) revokeAll(ctx context.Context, id identity.ID, one func(row aud
 		}
 		errs = append(errs, err)
 	}
+	chained := func(r *record) bool { return slices.Contains(r.Chain, id) }
 	for row, err := range i.of(ctx, "chain/"+audit.Key(id.String())) {
 		if audit.Unanswered(err) {
 			return done, err, errors.Join(errs...)
 		}
 		if err == nil {
 			revoke(row)
+		} else if led, may := i.led(ctx, row.ID, chained); may && !seen[led.ID] {
+			if len(led.Value.Chain) == 0 {
+				led.Value.Chain = []identity.ID{id}
+			}
+			revoke(led)
 		}
 		errs = append(errs, err)
 	}
-	for _, row := range i.unseen(seen, func(r *record) bool { return slices.Contains(r.Chain, id) }) {
+	for _, row := range i.unseen(seen, chained) {
 		revoke(row)
 	}
 	return done, nil, errors.Join(errs...)
@@ -450,5 +503,17 @@ func (i *Issuer) load(ctx context.Context) (errs []error) {
 	return errs
 }
 
-// RefreshAll is [Issuer.Refresh] for every credential. It goes on past errors, and returns each.
-func (i *Issuer) RefreshAll(ctx context.Context) []error { return i.load(ctx) }
+// RefreshAll is [Issuer.Refresh] for every credential, of the ledger's and of those that this issuer knows to be out. It goes on past errors, and
+// returns each.
+func (i *Issuer) RefreshAll(ctx context.Context) []error {
+	errs := i.load(ctx)
+	i.mu.Lock()
+	serials := slices.Collect(maps.Keys(i.live))
+	i.mu.Unlock()
+	for _, serial := range serials {
+		if err := i.Refresh(ctx, serial); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}

@@ -313,6 +313,14 @@ func (g *Gate) RefreshDelegation(ctx context.Context, id ID) error {
 	return err
 }
 
+// Doubt makes what the gate knows of the identity inactive, until it is read or pushed anew. It is for one whose record cannot be believed.
+func (g *Gate) Doubt(id ID) {
+	if known, ok := g.known(id); ok {
+		known.Active = false
+		g.Push(known)
+	}
+}
+
 // Known returns the identities and the delegations that the gate knows.
 func (g *Gate) Known() (identities, delegations []ID) {
 	g.mu.Lock()

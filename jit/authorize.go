@@ -59,6 +59,17 @@ func (v *view) put(version uint64, g Grant, now time.Time) {
 	v.grants[g.Subject] = next
 }
 
+// drop shows the grant to nobody, until it is put anew.
+func (v *view) drop(id audit.ID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for subject, all := range v.grants {
+		if slices.ContainsFunc(all, func(k known) bool { return k.grant.ID == id }) {
+			v.grants[subject] = slices.DeleteFunc(slices.Clone(all), func(k known) bool { return k.grant.ID == id }) // readers hold the old list
+		}
+	}
+}
+
 // refuse makes nothing be allowed by the grant, until readmit.
 func (v *view) refuse(id audit.ID) {
 	v.mu.Lock()
@@ -321,7 +332,7 @@ func (e *Engine) Refresh(ctx context.Context, id audit.ID) error {
 	row, err := e.grants.Load(ctx, id)
 	switch {
 	case errors.Is(err, audit.ErrSeal), errors.Is(err, audit.ErrNotFound):
-		e.view.refuse(id)
+		e.view.drop(id)
 		return nil
 	case err == nil:
 		e.view.put(row.Version, row.Value, e.store.Now())

@@ -40,6 +40,9 @@ func (e *Engine) Revoke(ctx context.Context, c identity.Caller, id audit.ID, cau
 	subject := row.Value.Subject
 	if err != nil { // it is over on this node all the same, if it knows it
 		g, ok := e.view.find(id)
+		if _, denied := e.gate.Admit(c, e.store.Now()); !ok && denied == nil && errors.Is(err, audit.ErrSeal) {
+			return e.unknown(ctx, c, id, cause, err)
+		}
 		if !ok {
 			return err
 		}
@@ -49,6 +52,21 @@ func (e *Engine) Revoke(ctx context.Context, c identity.Caller, id audit.ID, cau
 		return err
 	}
 	return e.close(ctx, audit.ActorOf(c), id, cause, revoked)
+}
+
+// unknown is Revoke where nothing is known of the grant here and its record is not as it was sealed: the other nodes are told, and what can be done is,
+// once it is.
+func (e *Engine) unknown(ctx context.Context, c identity.Caller, id audit.ID, cause audit.EventID, broken error) error {
+	return e.store.Take(ctx, "grant "+string(id), audit.Taken{Kind: GrantKind, ID: id}, func(context.Context) error { return broken }, func(ctx context.Context) error {
+		_, err := e.grants.Load(ctx, id)
+		if err == nil {
+			err = e.Revoke(ctx, c, id, cause)
+		}
+		if errors.Is(err, identity.ErrDenied) || errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
+			return nil
+		}
+		return err
+	})
 }
 
 func revoked(Status) (Status, string) { return Revoked, "jit.revoked" }
@@ -75,6 +93,10 @@ func (e *Engine) closeAll(ctx context.Context, actor audit.Actor, subject identi
 				return err
 			})
 		}
+		if _, known := e.view.find(row.ID); errors.Is(err, audit.ErrSeal) && row.ID != "" && !known {
+			errs = append(errs, e.closeLed(ctx, actor, subject, row.ID, cause))
+			continue
+		}
 		if err == nil {
 			if err = e.close(ctx, actor, row.ID, cause, revoked); err == nil {
 				done = append(done, row.ID)
@@ -92,6 +114,19 @@ func (e *Engine) closeAll(ctx context.Context, actor audit.Actor, subject identi
 		}
 	}
 	return done, errors.Join(errs...)
+}
+
+// closeLed is close for what a row led to that is not as it was sealed, and of which nothing is known here: the other nodes are told, and it is closed once
+// its record shows that it is the subject's.
+func (e *Engine) closeLed(ctx context.Context, actor audit.Actor, subject identity.ID, id audit.ID, cause audit.EventID) error {
+	record := func(ctx context.Context) error {
+		row, err := e.grants.Load(ctx, id)
+		if err != nil || row.Value.Subject != subject {
+			return err
+		}
+		return e.close(ctx, actor, id, cause, revoked)
+	}
+	return e.store.Take(ctx, "grant "+string(id)+" of "+subject.String(), audit.Taken{Kind: GrantKind, ID: id}, record, record)
 }
 
 // close ends what is open: at once on this node, and then on the record. It rests on nothing but the grant's own version, so that nothing else

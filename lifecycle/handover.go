@@ -57,11 +57,9 @@ func (m *Manager) HandOver(ctx context.Context, c identity.Caller, id identity.I
 	return orphans, errors.Join(errs...)
 }
 
-// released is why the gate refuses what may be left without a sponsor.
-const released Event = "released"
-
 // release ends the human's control of an identity, as it was last known. It reports whether that is left without a sponsor.
 func (m *Manager) release(ctx context.Context, actor audit.Actor, human identity.ID, held identity.Identity, cause audit.EventID) (orphan bool, _ error) {
+	released := Event("released by " + human.String()) // why the gate refuses what may be left without a sponsor
 	var mu sync.Mutex
 	done := false
 	record := func(ctx context.Context) error {
@@ -99,6 +97,9 @@ func (m *Manager) release(ctx context.Context, actor audit.Actor, human identity
 		if held.Uncontrol(human, now); held.Kind == 0 || !held.Sponsored(now) {
 			m.refuse(held.ID, released)
 			orphan = true
+		}
+		if held.Kind != 0 {
+			m.gate.Push(held) // whoever leaves next is not the last that this node knows of
 		}
 	}
 	return orphan, err

@@ -393,6 +393,7 @@ func (m *Manager) Delegate(ctx context.Context, c identity.Caller, to identity.I
 	row.Version++
 	m.gate.Push(known(row))
 	d.Version = 1
+	m.gate.PushDelegation(d) // so that it can be taken back whatever becomes of the record
 	return d, nil
 }
 
@@ -418,6 +419,9 @@ func (m *Manager) RevokeDelegation(ctx context.Context, c identity.Caller, id id
 	row, err := m.delegations.Load(patient, recordID(id))
 	if err != nil { // it is over on this node all the same, if it knows it
 		known, ok := m.gate.Knows(id)
+		if _, denied := m.gate.Admit(c, m.store.Now()); !ok && denied == nil && errors.Is(err, audit.ErrSeal) {
+			return m.unknown(ctx, c, id, err)
+		}
 		if !ok || !audit.Unread(err) {
 			return notFound(err)
 		}
@@ -432,6 +436,22 @@ func (m *Manager) RevokeDelegation(ctx context.Context, c identity.Caller, id id
 		}
 	}
 	return m.revoke(ctx, audit.ActorOf(c), row, audit.EventID{})
+}
+
+// unknown is RevokeDelegation where nothing is known of it here and its record is not as it was sealed: the other nodes are told, and what can be done
+// is, once it is.
+func (m *Manager) unknown(ctx context.Context, c identity.Caller, id identity.ID, broken error) error {
+	about := audit.Taken{Kind: audit.DelegationKind, ID: recordID(id)}
+	return m.store.Take(ctx, "delegation "+string(about.ID), about, func(context.Context) error { return broken }, func(ctx context.Context) error {
+		_, err := m.delegations.Load(ctx, about.ID)
+		if err == nil {
+			err = m.RevokeDelegation(ctx, c, id)
+		}
+		if errors.Is(err, identity.ErrDenied) || errors.Is(err, identity.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
+			return nil
+		}
+		return err
+	})
 }
 
 // revoke ends the delegation, at once on this node and then on the record.

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/lib/pq"
+
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/internal/sqlledger"
 )
@@ -123,15 +125,28 @@ func TestFailoverToASynchronousStandby(t *testing.T) {
 }
 
 // TestNothingIsThereBeforeTheStandbyHasIt: a commit that waits for a synchronous standby, and is cut off there, is on the primary alone. To say that
-// it is there takes the standby.
+// it is there takes the standby. Where a driver gives up the server answers that it has committed; pgx hears no more of that, lib/pq does.
 func TestNothingIsThereBeforeTheStandbyHasIt(t *testing.T) {
-	t.Parallel()
+	for _, driver := range []string{"pgx", "postgres"} {
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			nothingIsThereBeforeTheStandbyHasIt(t, driver)
+		})
+	}
+}
+
+func nothingIsThereBeforeTheStandbyHasIt(t *testing.T, driver string) {
 	primary := pgOwnServer(t)
 	standby := primary.standby(t)
 	db := primary.open(t)
 	mustExec(t, db, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
 	wait(t, db, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
-	l := sqlledger.PostgreSQL(db, "waits")
+	own, err := sql.Open(driver, primary.dsn("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	l := sqlledger.PostgreSQL(own, "waits")
 	if err := l.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}

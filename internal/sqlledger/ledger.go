@@ -169,6 +169,9 @@ func (l *Ledger) Load(ctx context.Context, kind audit.Kind, id audit.ID) (audit.
 			if p, ok := e.(*postgres); ok {
 				p.saw(micros, asked)
 			}
+			if version == nil {
+				continue
+			}
 			if err := fill(&r, version, keys, bytes); err != nil {
 				return err
 			}

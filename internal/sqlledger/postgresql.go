@@ -247,7 +247,8 @@ func (p *postgres) checkShape(ctx context.Context, conn *sql.Conn) error {
 }
 
 var postgresReads = [queries]string{
-	loadQuery:    `SELECT version, keys, bytes, ` + micros + ` FROM @.record WHERE kind = $1::bytea AND id = $2::bytea`,
+	loadQuery: `SELECT r.version, r.keys, r.bytes, ` + micros + ` FROM (VALUES (1)) AS one(n)
+		LEFT JOIN @.record r ON r.kind = $1::bytea AND r.id = $2::bytea`, // the time is there if the record is not
 	scanQuery:    fmt.Sprintf(postgresScan, scanRows),
 	scanFewQuery: fmt.Sprintf(postgresScan, fewRows),
 	pendingQuery: `SELECT seq, id, bytes, (SELECT max(seq) FROM @.event WHERE mark IS NULL)

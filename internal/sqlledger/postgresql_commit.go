@@ -89,6 +89,9 @@ func (p *postgres) transact(ctx context.Context, conn *sql.Conn, group []*call, 
 		end = "COMMIT"
 	}
 	_, err = conn.ExecContext(ctx, end)
+	if err == nil && ctx.Err() != nil { // a driver that cancels hears that it is committed, also if the wait for a standby was cut off
+		err = &lostError{ctx.Err()}
+	}
 	return results, err
 }
 

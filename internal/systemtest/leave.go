@@ -107,7 +107,8 @@ func orphansAreNotHidden(t *testing.T, open opener) {
 			}
 			root := a.as("root")
 			if how == "hidden" {
-				a.ledger.hide, b.ledger.hide = "control/", "control/"
+				a.ledger.hiding("control/")
+				b.ledger.hiding("control/")
 			} else {
 				record := audit.Taken{Kind: audit.IdentityKind, ID: audit.ID(svc.String())}
 				a.ledger.edited(record)

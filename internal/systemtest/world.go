@@ -106,6 +106,13 @@ func (h *hooked) Load(ctx context.Context, kind audit.Kind, id audit.ID) (audit.
 	return r, err
 }
 
+// hiding makes the index keys that start so not be there.
+func (h *hooked) hiding(keys audit.Key) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hide = keys
+}
+
 func (h *hooked) Scan(ctx context.Context, kind audit.Kind, from, to audit.Key) iter.Seq2[audit.Record, error] {
 	if err := h.answers(ctx); err != nil {
 		return func(yield func(audit.Record, error) bool) { yield(audit.Record{}, err) }
