@@ -21,7 +21,8 @@ func SQLite(db *sql.DB) *Database { return &Database{sqlledger.SQLite(db)} }
 
 // PostgreSQL returns the ledger in a schema of a PostgreSQL database, version 15 or later, beside whatever else is in that database. The schema has
 // a lower-case name, and nothing else in it. Any number of nodes may have it. A server that does not write durably (fsync or synchronous_commit off)
-// is refused.
+// is refused. With a synchronous standby a commit waits for it; whoever ends that wait on the server by hand (pg_cancel_backend) makes the server say
+// that it is committed, and is believed.
 func PostgreSQL(db *sql.DB, schema string) *Database {
 	return &Database{sqlledger.PostgreSQL(db, schema)}
 }

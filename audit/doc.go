@@ -34,7 +34,8 @@
 // no version that is older than one that it has seen, or than the log's end told of when it began ([Store.Recall]): that too is [ErrSeal]. An event
 // whose mark was taken away is found in the log by the relay, which names it and does not append it again. What was undone together with its events
 // before these were in the log leaves no trace but in the memory of the nodes, and nor does an event about no record that was
-// deleted before; the relay makes that a matter of moments.
+// deleted before; the relay makes that a matter of moments. A record that is set back between its being taken away on one node and the next question
+// on another is believed there until that node hears of it again. That an index row no longer keeps its key unique is named when two records have it.
 //
 // # Time
 //

@@ -53,6 +53,8 @@ func keysOf(r *record) (index, unique []audit.Key) {
 
 // Revoked reports whether the credential was revoked or has failed, on any node on the ledger: it reads one record where [audit.Store.Fresh]
 // does. If that cannot be told, it is. A serial that is not known is not revoked, and one is forgotten an hour after its NotAfter.
+// Where an index row of a credential was hidden from whoever revoked its grant, those who know it count it as revoked, and [audit.Store.VerifyState] names
+// it; for others it ends with its NotAfter.
 func (i *Issuer) Revoked(ctx context.Context, serial Serial) bool {
 	err := i.cfg.Store.Fresh(ctx)
 	over, known := i.isOver(serial)
