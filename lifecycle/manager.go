@@ -425,6 +425,7 @@ func (m *Manager) RevokeDelegation(ctx context.Context, c identity.Caller, id id
 		if !ok || !audit.Unread(err) {
 			return notFound(err)
 		}
+		known.Revoked = false // on the record, as far as is known
 		row = audit.Row[identity.Delegation]{ID: recordID(id), Version: known.Version, Value: known}
 	}
 	if _, err := m.gate.Admit(c, m.store.Now()); err != nil {
