@@ -150,7 +150,7 @@ func (s *System) reread(ctx context.Context, t audit.Taken) error {
 		if errors.Is(err, audit.ErrSeal) {
 			s.gate.Doubt(id)
 		}
-		if now, unread := s.lifecycle.Identity(ctx, id); !now.Active && !audit.Unanswered(unread) {
+		if now, unread := s.lifecycle.Identity(ctx, id); !now.Active && (!audit.Unanswered(unread) || errors.Is(unread, identity.ErrNotFound)) {
 			s.issuer.CutChain(id) // they were revoked with it, and the ledger may not show them
 		}
 		return err

@@ -84,10 +84,10 @@ func (s *Store) Fresh(ctx context.Context) error {
 	if !s.Shared() {
 		return nil
 	}
-	w := &s.watch
+	w, wall := &s.watch, s.clock.wall().Round(0)
 	w.mu.Lock()
 	// Elapsed time, which no clock that is set back changes; and the clock, for elapsed time stands still on a machine that is suspended.
-	if w.maxStale > 0 && time.Since(w.synced) < w.maxStale && s.clock.wall().Round(0).Sub(w.shown) < w.maxStale {
+	if w.maxStale > 0 && time.Since(w.synced) < w.maxStale && wall.Sub(w.shown) < w.maxStale {
 		w.mu.Unlock()
 		return nil
 	}

@@ -216,8 +216,10 @@ func (i *Issuer) Revoke(ctx context.Context, c identity.Caller, serial Serial, c
 	if r, ok := i.known(serial); ok && err != nil {
 		row, err = audit.Row[record]{ID: audit.ID(serial.String()), Value: r}, nil
 	}
-	if _, denied := i.cfg.Gate.Admit(c, i.cfg.Store.Now()); denied == nil && errors.Is(err, audit.ErrSeal) {
-		return i.unknown(ctx, c, serial, cause, err)
+	if errors.Is(err, audit.ErrSeal) {
+		if _, denied := i.cfg.Gate.Admit(c, i.cfg.Store.Now()); denied == nil {
+			return i.unknown(ctx, c, serial, cause, err)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("credentials: %s: %w", serial, err)

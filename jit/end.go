@@ -93,9 +93,11 @@ func (e *Engine) closeAll(ctx context.Context, actor audit.Actor, subject identi
 				return err
 			})
 		}
-		if _, known := e.view.find(row.ID); errors.Is(err, audit.ErrSeal) && row.ID != "" && !known {
-			errs = append(errs, e.closeLed(ctx, actor, subject, row.ID, cause))
-			continue
+		if errors.Is(err, audit.ErrSeal) && row.ID != "" {
+			if _, known := e.view.find(row.ID); !known {
+				errs = append(errs, e.closeLed(ctx, actor, subject, row.ID, cause))
+				continue
+			}
 		}
 		if err == nil {
 			if err = e.close(ctx, actor, row.ID, cause, revoked); err == nil {

@@ -168,9 +168,9 @@ func (l *Ledger) Load(ctx context.Context, kind audit.Kind, id audit.ID) (audit.
 			}
 			if p, ok := e.(*postgres); ok {
 				p.saw(micros, asked)
-			}
-			if version == nil {
-				continue
+				if version == nil && keys == nil && bytes == nil { // there is nothing but the time
+					continue
+				}
 			}
 			if err := fill(&r, version, keys, bytes); err != nil {
 				return err
