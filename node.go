@@ -140,7 +140,7 @@ func (s *System) reread(ctx context.Context, t audit.Taken) error {
 		}
 		if t.Kind == audit.DelegationKind {
 			err := s.gate.RefreshDelegation(ctx, id)
-			if d, ok := s.gate.Knows(id); ok && errors.Is(err, audit.ErrSeal) {
+			if d, ok := s.gate.Delegation(id); ok && errors.Is(err, audit.ErrSeal) {
 				d.Revoked = true
 				s.gate.PushDelegation(d)
 			}
@@ -148,7 +148,7 @@ func (s *System) reread(ctx context.Context, t audit.Taken) error {
 		}
 		err = s.gate.RefreshIdentity(ctx, id)
 		if errors.Is(err, audit.ErrSeal) {
-			s.gate.Doubt(id)
+			s.gate.Deactivate(id)
 		}
 		if now, unread := s.lifecycle.Identity(ctx, id); !now.Active && (!audit.Unanswered(unread) || errors.Is(unread, identity.ErrNotFound)) {
 			s.issuer.CutChain(id) // they were revoked with it, and the ledger may not show them

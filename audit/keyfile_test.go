@@ -129,10 +129,11 @@ func TestKeyFileThatIsBrokenIsKept(t *testing.T) {
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		bad := rapid.StringMatching(`[^#\s]\PC{7,200}`).Draw(t, "line")
-		if key, err := hex.DecodeString(strings.TrimSpace(bad)); err == nil && len(key) >= audit.MinSealKey {
-			t.Skip("a key")
-		}
+		bad := rapid.StringMatching(`[^#\s]\PC{7,200}`).Filter(func(line string) bool {
+			line = strings.TrimSpace(line)
+			key, err := hex.DecodeString(line)
+			return line != "" && line[0] != '#' && (err != nil || len(key) < audit.MinSealKey) // no blank line, no comment, no key
+		}).Draw(t, "line")
 		dir := must(os.MkdirTemp("", ""))
 		defer os.RemoveAll(dir)
 		name := filepath.Join(dir, "keys")

@@ -141,25 +141,26 @@ type Ledger interface {
 	// the error wraps ErrNotFound, and if somebody else has made something of it that cannot be read, ErrSeal.
 	Load(ctx context.Context, kind Kind, id ID) (Record, error)
 	// Commit applies c, all or nothing. What [Change.Check] refuses is an error that does not wrap ErrConflict, and nothing is written. If c.ID is
-	// already stored, nothing is written and the result is nil. Otherwise each record's
-	// Version must be one more than the stored one (1 if there is none), each Read must still be at its version, also where c writes the
-	// same record, and each unique key must be free or the same record's, else nothing is written and the error wraps ErrConflict; of two changes
-	// that race only one can pass. All that is asked is asked of what was stored before c, but for unique keys and marks: a key that one record of
-	// c gives up another may take, and a mark may be of an event of c. Keys that the record's last version had and this one has not are freed. Empty
-	// Bytes are a tombstone: all keys are freed, the version stays, also for Reads, and keys that come with it do not count. Index keys may repeat, each other and unique ones. Events are stored with their
-	// bytes. A mark gives an event its index: an event that is unknown or has another index is ErrConflict, and so are an index that another event
-	// has and an event that is already stored. Nothing is in one change twice, or it is ErrConflict: no record, event or unique key, no event with
-	// two indexes and no index for two events; the same mark twice is one. Nil means that all of it survives a crash. Any other error means that the outcome is unknown: commit
-	// the same Change again. If ctx is done, Commit returns soon, and whatever becomes of c, changes of other callers go on.
+	// already stored, nothing is written and the result is nil. Otherwise each record's Version must be one more than the stored one (1 if there
+	// is none), each Read must still be at its version, also where c writes the same record, and each unique key must be free or the same
+	// record's, else nothing is written and the error wraps ErrConflict; of two changes that race only one can pass. All that is asked is asked of
+	// what was stored before c, but for unique keys and marks: a key that one record of c gives up another may take, and a mark may be of an event
+	// of c. Keys that the record's last version had and this one has not are freed. Empty Bytes are a tombstone: all keys are freed, the version
+	// stays, also for Reads, and keys that come with it do not count. Index keys may repeat, each other and unique ones. Events are stored with
+	// their bytes. A mark gives an event its index: an event that is unknown or has another index is ErrConflict, and so are an index that another
+	// event has and an event that is already stored. Nothing is in one change twice, or it is ErrConflict: no record, event or unique key, no
+	// event with two indexes and no index for two events; the same mark twice is one. Nil means that all of it survives a crash. Any other error
+	// means that the outcome is unknown: commit the same Change again. If ctx is done, Commit returns soon, and whatever becomes of c, changes of
+	// other callers go on.
 	Commit(ctx context.Context, c Change) error
 	// Scan yields the live records of the kind with an index key, a unique key or their ID (as "id/" + ID) in [from, to), in
 	// bytewise order of the key, once for each distinct key that matches. The loop body may call any method; changes that are
 	// committed meanwhile may or may not be seen. An error ends the sequence, but for one that wraps ErrSeal, beside a Record of its Kind and
 	// as much of its ID as is known: somebody else has written there, and what a key leads to is no record or has not that key.
 	Scan(ctx context.Context, kind Kind, from, to Key) iter.Seq2[Record, error]
-	// Pending yields at most n committed events without a mark, none if n is not positive, in the order of their commits and within one change in the order given. Two
-	// changes that were committed at the same time may come either way round, unless one is based on the other. An error ends the sequence, but
-	// for one that wraps ErrSeal: somebody else has written there, and it is no event.
+	// Pending yields at most n committed events without a mark, none if n is not positive, in the order of their commits and within one change in
+	// the order given. Two changes that were committed at the same time may come either way round, unless one is based on the other. An error ends
+	// the sequence, but for one that wraps ErrSeal: somebody else has written there, and it is no event.
 	Pending(ctx context.Context, n int) iter.Seq2[SealedEvent, error]
 }
 

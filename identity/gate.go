@@ -313,8 +313,8 @@ func (g *Gate) RefreshDelegation(ctx context.Context, id ID) error {
 	return err
 }
 
-// Doubt makes what the gate knows of the identity inactive, until it is read or pushed anew. It is for one whose record cannot be believed.
-func (g *Gate) Doubt(id ID) {
+// Deactivate makes what the gate knows of the identity inactive, until it is read or pushed anew. It is for one whose record cannot be believed.
+func (g *Gate) Deactivate(id ID) {
 	if known, ok := g.known(id); ok {
 		known.Active = false
 		g.Push(known)
@@ -328,11 +328,11 @@ func (g *Gate) Known() (identities, delegations []ID) {
 	return slices.Collect(maps.Keys(g.identities)), slices.Collect(maps.Keys(g.delegations))
 }
 
-// Knows returns what the gate knows of the delegation, and whether it knows it.
-func (g *Gate) Knows(delegation ID) (Delegation, bool) {
+// Delegation returns what the gate knows of the delegation, and whether it knows it.
+func (g *Gate) Delegation(id ID) (Delegation, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if node := g.delegations[delegation]; node != nil {
+	if node := g.delegations[id]; node != nil {
 		return node.Load().clone(), true
 	}
 	return Delegation{}, false

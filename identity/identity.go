@@ -107,8 +107,8 @@ func (id *Identity) Controllers(now time.Time) []ID {
 	return humans
 }
 
-// Uncontrol ends the human's control of id at now, and reports whether there was any to end.
-func (id *Identity) Uncontrol(human ID, now time.Time) (ended bool) {
+// Release ends the human's control of id at now, and reports whether there was any to end.
+func (id *Identity) Release(human ID, now time.Time) (ended bool) {
 	for i, c := range id.Controls {
 		if c.Human == human && (c.Until.IsZero() || c.Until.After(now)) {
 			id.Controls[i].Until, ended = now, true

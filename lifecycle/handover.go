@@ -72,7 +72,7 @@ func (m *Manager) release(ctx context.Context, actor audit.Actor, human identity
 				return err
 			}
 			now := m.store.Now()
-			if row.Value.Identity.Uncontrol(human, now) {
+			if row.Value.Identity.Release(human, now) {
 				kind := "identity.released"
 				if t, err := Next(row.Value.State, Quarantine); err == nil && !row.Value.Identity.Sponsored(now) {
 					kind, row.Value.State, row.Value.Since = eventNames[Quarantine], t.To, now
@@ -94,7 +94,7 @@ func (m *Manager) release(ctx context.Context, actor audit.Actor, human identity
 	mu.Lock()
 	defer mu.Unlock()
 	if now := m.store.Now(); err != nil && !done {
-		if held.Uncontrol(human, now); held.Kind == 0 || !held.Sponsored(now) {
+		if held.Release(human, now); held.Kind == 0 || !held.Sponsored(now) {
 			m.refuse(held.ID, released)
 			orphan = true
 		}

@@ -418,7 +418,7 @@ func (m *Manager) RevokeDelegation(ctx context.Context, c identity.Caller, id id
 	defer cancel()
 	row, err := m.delegations.Load(patient, recordID(id))
 	if err != nil { // it is over on this node all the same, if it knows it
-		known, ok := m.gate.Knows(id)
+		known, ok := m.gate.Delegation(id)
 		if _, denied := m.gate.Admit(c, m.store.Now()); !ok && denied == nil && errors.Is(err, audit.ErrSeal) {
 			return m.unknown(ctx, c, id, err)
 		}
