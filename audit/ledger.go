@@ -135,7 +135,7 @@ func checkName(kind Kind, id ID) error {
 
 // A Ledger stores records and the events that describe their changes, both or neither. It is safe for concurrent use, keeps copies of
 // what it is given and returns copies. Kinds, IDs, keys and Bytes are any bytes, NUL among them, and need not be UTF-8. Every sentence below is a
-// case in audittest.TestLedger, but for what it says of ErrSeal, which no suite can bring about.
+// case in audittest.TestLedger, but for what it says of ErrSeal and of what was shown, which no suite can bring about.
 type Ledger interface {
 	// Load returns the record of the given kind and ID as it was last committed, whoever committed it; if there is none, or only a tombstone,
 	// the error wraps ErrNotFound, and if somebody else has made something of it that cannot be read, ErrSeal.
@@ -149,9 +149,9 @@ type Ledger interface {
 	// stays, also for Reads, and keys that come with it do not count. Index keys may repeat, each other and unique ones. Events are stored with
 	// their bytes. A mark gives an event its index: an event that is unknown or has another index is ErrConflict, and so are an index that another
 	// event has and an event that is already stored. Nothing is in one change twice, or it is ErrConflict: no record, event or unique key, no
-	// event with two indexes and no index for two events; the same mark twice is one. Nil means that all of it survives a crash. Any other error
-	// means that the outcome is unknown: commit the same Change again. If ctx is done, Commit returns soon, and whatever becomes of c, changes of
-	// other callers go on.
+	// event with two indexes and no index for two events; the same mark twice is one. Nil means that all of it survives a crash, and all that was
+	// shown before the call, by whoever it was committed. Any other error means that the outcome is unknown: commit the same Change again. If ctx
+	// is done, Commit returns soon, and whatever becomes of c, changes of other callers go on.
 	Commit(ctx context.Context, c Change) error
 	// Scan yields the live records of the kind with an index key, a unique key or their ID (as "id/" + ID) in [from, to), in
 	// bytewise order of the key, once for each distinct key that matches. The loop body may call any method; changes that are

@@ -125,6 +125,12 @@ func (s *Store) Commit(ctx context.Context, tx Tx) error {
 	return s.commitTx(ctx, tx)
 }
 
+// Confirm returns nil if what was read is as it was, and survives a crash, as does all that the ledger has shown before the call. Whoever says that something
+// is done already has seen no more than that: a commit that waits for a standby, and is cut off there, can be seen and be lost.
+func (s *Store) Confirm(ctx context.Context, reads ...Read) error {
+	return s.commitTx(ctx, Tx{Reads: reads})
+}
+
 func (w *Write) check() error {
 	if w.err == nil && w.event == nil {
 		return fmt.Errorf("audit: a write of %s without an event", w.record.Kind)

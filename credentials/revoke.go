@@ -297,7 +297,7 @@ func (i *Issuer) record(ctx context.Context, serial Serial, status string, actor
 			return err
 		}
 		if row.Value.over() {
-			return nil
+			return i.cfg.Store.Confirm(ctx, i.table.Read(row))
 		}
 		row.Value.Status = status
 		e := i.cfg.Store.NewEvent("credential."+status, actor, cause)
@@ -394,6 +394,9 @@ func (i *Issuer) RevokeSubject(ctx context.Context, c identity.Caller, id identi
 		}
 		more, owed := i.unheard(ctx, audit.ActorOf(c), id, cause, unread)
 		return append(done, more...), errors.Join(err, owed)
+	}
+	if err == nil && len(done) == 0 {
+		err = i.cfg.Store.Confirm(ctx)
 	}
 	return done, err
 }

@@ -8,17 +8,18 @@ import (
 	"github.com/bailiwick-go/bailiwick/identity"
 )
 
-// Relinquish gives back the caller's grant, or takes back the caller's request. It is idempotent for what is closed already.
+// Relinquish gives back the caller's grant, or takes back the caller's request. It is idempotent for what is closed already. Where the ledger does not
+// answer, or does not have it as it was sealed, it is over as with [Engine.Revoke].
 func (e *Engine) Relinquish(ctx context.Context, c identity.Caller, id audit.ID) error {
 	st, err := e.gate.Admit(c, e.store.Now())
 	if err != nil {
 		return err
 	}
-	row, err := e.grants.Load(ctx, id)
+	subject, err := e.subjectOf(ctx, id)
 	if err != nil {
 		return err
 	}
-	if st.Self().ID != row.Value.Subject || len(st.Links) > 0 {
+	if st.Self().ID != subject || len(st.Links) > 0 {
 		return refusal("only the holder can give a grant back")
 	}
 	return e.close(ctx, audit.ActorOf(c), id, audit.EventID{}, func(s Status) (Status, string) {
@@ -36,22 +37,30 @@ func (e *Engine) Relinquish(ctx context.Context, c identity.Caller, id audit.ID)
 func (e *Engine) Revoke(ctx context.Context, c identity.Caller, id audit.ID, cause audit.EventID) error {
 	patient, cancel := context.WithTimeout(ctx, audit.Patience)
 	defer cancel()
-	row, err := e.grants.Load(patient, id)
-	subject := row.Value.Subject
-	if err != nil { // it is over on this node all the same, if it knows it
-		g, ok := e.view.find(id)
-		if _, denied := e.gate.Admit(c, e.store.Now()); !ok && denied == nil && errors.Is(err, audit.ErrSeal) {
+	subject, err := e.subjectOf(patient, id)
+	if err != nil {
+		if _, denied := e.gate.Admit(c, e.store.Now()); denied == nil && errors.Is(err, audit.ErrSeal) {
 			return e.unknown(ctx, c, id, cause, err)
 		}
-		if !ok {
-			return err
-		}
-		subject = g.Subject
+		return err
 	}
 	if err := e.gate.MayTakeAway(patient, c, subject, e.auth, "grant:revoke"); err != nil {
 		return err
 	}
 	return e.close(ctx, audit.ActorOf(c), id, cause, revoked)
+}
+
+// subjectOf returns whose the grant is, as far as this node knows if it cannot be read: it is over on this node all the same.
+func (e *Engine) subjectOf(ctx context.Context, id audit.ID) (identity.ID, error) {
+	ctx, cancel := context.WithTimeout(ctx, audit.Patience)
+	defer cancel()
+	row, err := e.grants.Load(ctx, id)
+	if err != nil {
+		if g, ok := e.view.find(id); ok {
+			return g.Subject, nil
+		}
+	}
+	return row.Value.Subject, err
 }
 
 // unknown is Revoke where nothing is known of the grant here and its record is not as it was sealed: the other nodes are told, and what can be done is,
@@ -77,7 +86,11 @@ func (e *Engine) RevokeSubject(ctx context.Context, c identity.Caller, subject i
 	if err := e.gate.MayTakeAway(ctx, c, subject, e.auth, "grant:revoke"); err != nil {
 		return nil, err
 	}
-	return e.closeAll(ctx, audit.ActorOf(c), subject, cause)
+	done, err := e.closeAll(ctx, audit.ActorOf(c), subject, cause)
+	if err == nil && len(done) == 0 {
+		err = e.store.Confirm(ctx)
+	}
+	return done, err
 }
 
 func (e *Engine) closeAll(ctx context.Context, actor audit.Actor, subject identity.ID, cause audit.EventID) ([]audit.ID, error) {
@@ -164,7 +177,7 @@ func (e *Engine) record(ctx context.Context, actor audit.Actor, id audit.ID, cau
 		g := &row.Value
 		if ended = g; g.due().IsZero() {
 			e.view.put(row.Version, *g, e.store.Now())
-			return nil
+			return e.store.Confirm(ctx, e.grants.Read(row))
 		}
 		actor, cause := actor, cause
 		status, kind := to(g.Status)

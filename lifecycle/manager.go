@@ -253,7 +253,7 @@ func (m *Manager) apply(ctx context.Context, c identity.Caller, id identity.ID, 
 	}
 	for t := range Transitions() {
 		if t.Event == ev && t.To == row.Value.State && len(t.Effects) > 0 {
-			return row.Value.Head, t.Effects, nil
+			return row.Value.Head, t.Effects, m.store.Confirm(ctx, m.identities.Read(row))
 		}
 	}
 	t, err := Next(row.Value.State, ev)
@@ -457,12 +457,7 @@ func (m *Manager) unknown(ctx context.Context, c identity.Caller, id identity.ID
 
 // revoke ends the delegation, at once on this node and then on the record.
 func (m *Manager) revoke(ctx context.Context, actor audit.Actor, row audit.Row[identity.Delegation], cause audit.EventID) error {
-	row.Value.Version = row.Version
-	if row.Value.Revoked {
-		m.gate.PushDelegation(row.Value)
-		return nil
-	}
-	row.Value.Revoked = true
+	row.Value.Version, row.Value.Revoked = row.Version, true
 	m.gate.PushDelegation(row.Value)
 	record := func(ctx context.Context) error {
 		return audit.Retry(func() error {
@@ -470,13 +465,16 @@ func (m *Manager) revoke(ctx context.Context, actor audit.Actor, row audit.Row[i
 			if err != nil {
 				return err
 			}
-			if !now.Value.Revoked {
+			if now.Value.Revoked {
+				err = m.store.Confirm(ctx, m.delegations.Read(now))
+			} else {
 				now.Value.Revoked = true
 				e := event(m.store, "delegation.revoked", actor, cause, now.Value.Root)
-				if err := m.store.Commit(ctx, audit.Tx{Writes: []audit.Write{m.delegations.Put(now, e)}, Narrows: true}); err != nil {
-					return err
-				}
+				err = m.store.Commit(ctx, audit.Tx{Writes: []audit.Write{m.delegations.Put(now, e)}, Narrows: true})
 				now.Version++
+			}
+			if err != nil {
+				return err
 			}
 			now.Value.Version = now.Version
 			m.gate.PushDelegation(now.Value)
@@ -491,7 +489,10 @@ func (m *Manager) EndDelegations(ctx context.Context, c identity.Caller, id iden
 	if err := m.gate.MayTakeAway(ctx, c, id, m.auth, "delegation:revoke"); err != nil {
 		return err
 	}
-	return m.endDelegations(ctx, audit.ActorOf(c), id, cause)
+	if err := m.endDelegations(ctx, audit.ActorOf(c), id, cause); err != nil {
+		return err
+	}
+	return m.store.Confirm(ctx)
 }
 
 func (m *Manager) endDelegations(ctx context.Context, actor audit.Actor, id identity.ID, cause audit.EventID) error {
@@ -505,8 +506,12 @@ func (m *Manager) endDelegations(ctx context.Context, actor audit.Actor, id iden
 			})
 		}
 		if err == nil && !seen[row.ID] {
-			seen[row.ID] = true
-			err = m.revoke(ctx, actor, row, cause)
+			if seen[row.ID] = true; row.Value.Revoked {
+				row.Value.Version = row.Version
+				m.gate.PushDelegation(row.Value)
+			} else {
+				err = m.revoke(ctx, actor, row, cause)
+			}
 		}
 		errs = append(errs, err)
 	}

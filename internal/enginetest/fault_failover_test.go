@@ -184,6 +184,44 @@ func nothingIsThereBeforeTheStandbyHasIt(t *testing.T, driver string) {
 	}
 }
 
+// TestDoneAlreadyIsNotSaidBeforeTheStandbyHasIt: a revocation whose wait for the standby was cut off can be seen on the primary. Whoever revokes on
+// another node then is told that it is done once the standby has it, too.
+func TestDoneAlreadyIsNotSaidBeforeTheStandbyHasIt(t *testing.T) {
+	t.Parallel()
+	primary := pgOwnServer(t)
+	standby := primary.standby(t)
+	db := primary.open(t)
+	mustExec(t, db, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+	wait(t, db, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+	s := newSiteOn(t, primary, primary.dsn("postgres"))
+	n, other := s.start(t), s.start(t)
+	grant := n.active(args{})
+	for _, n := range []*node{n, other} {
+		n.must("caller", args{As: "root"})
+		n.must("authorize", args{As: "maya", Grant: grant, Action: "db:read", Resource: "db/orders"})
+	}
+	standby.stop(syscall.SIGINT)
+	n.send("revoke", args{As: "root", Grant: grant})
+	eventually(t, 30*time.Second, "the revocation cannot be seen", func() bool { // else there is nothing to show
+		wait(t, db, "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+		return other.call("grant", args{Grant: grant}).Value.Status == "revoked"
+	})
+	n.kill()
+	if r := other.call("revoke", args{As: "root", Grant: grant}); r.Class != "unrecorded" {
+		t.Errorf("the standby has nothing of it, and the answer is: %+v", r)
+	}
+	if err := standby.start(); err != nil {
+		t.Fatal(err)
+	}
+	other.recorded(grant)
+	other.must("revoke", args{As: "root", Grant: grant})
+	other.kill()
+	primary.crash(t)
+	standby.promote(t)
+	s.cfg.Source = standby.dsn("postgres")
+	s.consistent(t)
+}
+
 // TestFailoverToALaggingStandbyIsFound: the ledger has lost what the log has. No node goes on from there, whether it saw the failover or not.
 func TestFailoverToALaggingStandbyIsFound(t *testing.T) {
 	for _, unseen := range []bool{false, true} {

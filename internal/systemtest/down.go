@@ -70,7 +70,8 @@ func takingAwayHoldsHere(t *testing.T, open opener) {
 // takingAwayWithoutTheStore: with the ledger down it is in force on this node at once, and on the record when the ledger is back.
 func takingAwayWithoutTheStore(t *testing.T, open opener) {
 	for name, take := range map[string]func(w *world, g jit.Grant) error{
-		"revoke": func(w *world, g jit.Grant) error { _, err := w.sys.Revoke(ctx, w.as0("root"), g.ID); return err },
+		"revoke":     func(w *world, g jit.Grant) error { _, err := w.sys.Revoke(ctx, w.as0("root"), g.ID); return err },
+		"relinquish": func(w *world, g jit.Grant) error { return w.sys.JIT().Relinquish(ctx, w.as0("maya"), g.ID) },
 		"suspend": func(w *world, g jit.Grant) error {
 			_, err := w.sys.Suspend(ctx, w.as0("root"), w.ids["maya"])
 			return err
@@ -100,7 +101,7 @@ func takingAwayWithoutTheStore(t *testing.T, open opener) {
 				if !a.sys.Issuer().Revoked(ctx, cred.Serial) {
 					t.Error("its certificate is still good here")
 				}
-				if name != "revoke" && !slices.Contains(a.cut.list(), a.ids["maya"]) {
+				if name != "revoke" && name != "relinquish" && !slices.Contains(a.cut.list(), a.ids["maya"]) {
 					t.Error("her sessions go on")
 				}
 				if len(a.sys.Health().Owed) == 0 {
