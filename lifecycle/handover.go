@@ -65,10 +65,12 @@ func (m *Manager) release(ctx context.Context, actor audit.Actor, human identity
 	record := func(ctx context.Context) error {
 		return audit.Retry(func() error {
 			row, err := m.identities.Load(ctx, recordID(held.ID))
-			if errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
-				row, err = audit.Row[entry]{}, nil // it has gone
-			}
-			if err != nil {
+			switch {
+			case err == nil:
+				m.gate.Push(known(row)) // in case the commit that made it was not heard
+			case errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal):
+				row = audit.Row[entry]{} // it has gone
+			default:
 				return err
 			}
 			now := m.store.Now()
