@@ -125,8 +125,10 @@ func (s *Store) Commit(ctx context.Context, tx Tx) error {
 	return s.commitTx(ctx, tx)
 }
 
-// Confirm returns nil if what was read is as it was, and survives a crash, as does all that the ledger has shown before the call. Whoever says that something
-// is done already has seen no more than that: a commit that waits for a standby, and is cut off there, can be seen and be lost.
+// Confirm returns nil if what was read is as it was, and survives a crash, as does all that the ledger has shown before the call; without reads, the
+// latter alone. Whoever says that something is done already has seen no more than that: a commit that waits for a standby, and is cut off there, can
+// be seen and be lost. An error that wraps [ErrConflict] means that something is not as it was read; one that wraps [ErrUnknown], that the ledger
+// never answered.
 func (s *Store) Confirm(ctx context.Context, reads ...Read) error {
 	return s.commitTx(ctx, Tx{Reads: reads})
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/bailiwick-go/bailiwick/identity"
 )
 
-// Relinquish gives back the caller's grant, or takes back the caller's request. It is idempotent for what is closed already. Where the ledger does not
-// answer, or does not have it as it was sealed, it is over as with [Engine.Revoke].
+// Relinquish gives back the caller's grant, or takes back the caller's request. It is idempotent for what is closed already. What this node knows
+// is over on it at once if the ledger does not answer, or does not have it as it was sealed, and the error wraps [audit.ErrUnrecorded].
 func (e *Engine) Relinquish(ctx context.Context, c identity.Caller, id audit.ID) error {
 	st, err := e.gate.Admit(c, e.store.Now())
 	if err != nil {

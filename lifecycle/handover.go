@@ -65,12 +65,10 @@ func (m *Manager) release(ctx context.Context, actor audit.Actor, human identity
 	record := func(ctx context.Context) error {
 		return audit.Retry(func() error {
 			row, err := m.identities.Load(ctx, recordID(held.ID))
-			switch {
-			case err == nil:
-				m.gate.Push(known(row)) // in case the commit that made it was not heard
-			case errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal):
-				row = audit.Row[entry]{} // it has gone
-			default:
+			if errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
+				row, err = audit.Row[entry]{}, nil // it has gone
+			}
+			if err != nil {
 				return err
 			}
 			now := m.store.Now()
@@ -84,6 +82,8 @@ func (m *Manager) release(ctx context.Context, actor audit.Actor, human identity
 				if _, err := m.write(ctx, row, audit.Tx{Narrows: true}, e, identity.Standing{}); err != nil {
 					return err
 				}
+			} else if row.ID != "" {
+				m.gate.Push(known(row)) // in case the commit that made it was not heard
 			}
 			mu.Lock()
 			defer mu.Unlock()

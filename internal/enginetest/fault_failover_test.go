@@ -67,6 +67,16 @@ func (s *postgres) crash(t testing.TB) {
 	s.stop(syscall.SIGKILL)
 }
 
+// synchronous returns a server whose commits wait for its standby, and a connection to it.
+func synchronous(t testing.TB) (primary, standby *postgres, db *sql.DB) {
+	t.Helper()
+	primary = pgOwnServer(t)
+	standby, db = primary.standby(t), primary.open(t)
+	mustExec(t, db, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+	wait(t, db, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+	return primary, standby, db
+}
+
 // promote makes a standby the primary.
 func (s *postgres) promote(t testing.TB) {
 	t.Helper()
@@ -96,11 +106,7 @@ func wait(t testing.TB, db *sql.DB, query string) {
 // acknowledged.
 func TestFailoverToASynchronousStandby(t *testing.T) {
 	t.Parallel()
-	primary := pgOwnServer(t)
-	standby := primary.standby(t)
-	db := primary.open(t)
-	mustExec(t, db, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
-	wait(t, db, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+	primary, standby, _ := synchronous(t)
 	s := newSiteOn(t, primary, eitherOf(primary, standby))
 	n := s.start(t)
 	n.must("caller", args{As: "root"})
@@ -136,11 +142,7 @@ func TestNothingIsThereBeforeTheStandbyHasIt(t *testing.T) {
 }
 
 func nothingIsThereBeforeTheStandbyHasIt(t *testing.T, driver string) {
-	primary := pgOwnServer(t)
-	standby := primary.standby(t)
-	db := primary.open(t)
-	mustExec(t, db, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
-	wait(t, db, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+	primary, standby, _ := synchronous(t)
 	own, err := sql.Open(driver, primary.dsn("postgres"))
 	if err != nil {
 		t.Fatal(err)
@@ -188,11 +190,7 @@ func nothingIsThereBeforeTheStandbyHasIt(t *testing.T, driver string) {
 // another node then is told that it is done once the standby has it, too.
 func TestDoneAlreadyIsNotSaidBeforeTheStandbyHasIt(t *testing.T) {
 	t.Parallel()
-	primary := pgOwnServer(t)
-	standby := primary.standby(t)
-	db := primary.open(t)
-	mustExec(t, db, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
-	wait(t, db, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+	primary, standby, db := synchronous(t)
 	s := newSiteOn(t, primary, primary.dsn("postgres"))
 	n, other := s.start(t), s.start(t)
 	grant := n.active(args{})

@@ -9,6 +9,7 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
+	"github.com/bailiwick-go/bailiwick/lifecycle"
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
@@ -124,6 +125,36 @@ func takingAwayWithoutTheStore(t *testing.T, open opener) {
 				}
 			})
 		}
+	}
+}
+
+// doneAlreadyNeedsTheStore: what was taken away before is said to be only when the ledger commits, for what it shows may be lost.
+func doneAlreadyNeedsTheStore(t *testing.T, open opener) {
+	w := open.world(t)
+	root, maya, no := w.as("root"), w.ids["maya"], audit.EventID{}
+	d := w.lends()
+	g := w.active(time.Hour)
+	cred, _, err := w.issue(w.as("maya"), g, 0, "postgres")
+	w.must(err)
+	again := map[string]func() error{
+		"a grant":         func() error { return w.sys.JIT().Revoke(ctx, root, g.ID, no) },
+		"all grants":      func() error { _, err := w.sys.JIT().RevokeSubject(ctx, root, maya, no); return err },
+		"a credential":    func() error { return w.sys.Issuer().Revoke(ctx, root, cred.Serial, no) },
+		"all credentials": func() error { _, err := w.sys.Issuer().RevokeSubject(ctx, root, maya, no); return err },
+		"a delegation":    func() error { return w.sys.Lifecycle().RevokeDelegation(ctx, root, d.ID) },
+		"all delegations": func() error { return w.sys.Lifecycle().EndDelegations(ctx, root, maya, no) },
+		"standing":        func() error { _, _, err := w.sys.Lifecycle().Apply(ctx, root, maya, lifecycle.Suspend); return err },
+	}
+	for _, take := range again {
+		w.must(take())
+	}
+	for name, take := range again {
+		w.ledger.down(true, false)
+		if err := take(); !errors.Is(err, audit.ErrUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+		w.ledger.down(false, false)
+		w.must(take())
 	}
 }
 

@@ -62,6 +62,7 @@ var laws = []struct {
 	{"with the store down nothing is given", storeDownGivesNothing},
 	{"taking away holds here without the store", takingAwayHoldsHere},
 	{"taking away without the store", takingAwayWithoutTheStore},
+	{"what is done already is said with the store alone", doneAlreadyNeedsTheStore},
 	{"lending ends without the store", lendingEndsWithoutTheStore},
 	{"nobody else takes away without the store", nobodyElseTakesAway},
 }
