@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
@@ -20,7 +21,7 @@ import (
 // A Config is what a system is made of. Ledger, Log, SealKeys and ReceiptKey are required, and Founders at the first start.
 type Config struct {
 	Ledger     audit.Ledger  // state and events: [SQLite], [PostgreSQL], a host's own; [InMemory] is the way to forget them
-	Log        audit.Log     // its origin is the system's; for several nodes see [audit.ShareLog]
+	Log        merkle.Log    // its origin is the system's; for several nodes see [merkle.ShareDir]
 	SealKeys   audit.Keeper  // never in the ledger's database; see [audit.KeyFile]
 	ReceiptKey crypto.Signer // Ed25519; neither the log's key nor a minter's
 
@@ -62,7 +63,7 @@ type System struct {
 	relay     *audit.Relay
 	policies  audit.Table[policyRecord]
 	sessions  Sessions
-	log       audit.Log
+	log       merkle.Log
 	logger    *slog.Logger
 
 	stop   context.CancelFunc
@@ -110,7 +111,7 @@ func (s *System) start(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
-	log, err := audit.NewReader(cfg.Log, cfg.Log.VerifierKey())
+	log, err := merkle.NewReader(cfg.Log, cfg.Log.VerifierKey())
 	if err != nil {
 		return err
 	}
@@ -199,7 +200,7 @@ func (s *System) Close(ctx context.Context) error {
 	defer relayed.CompareAndDelete(s.log, s)
 	defer s.release()
 	err := s.store.Pay(ctx)
-	if flushed := s.relay.Flush(ctx); !errors.Is(flushed, audit.ErrLocked) {
+	if flushed := s.relay.Flush(ctx); !errors.Is(flushed, merkle.ErrLocked) {
 		err = errors.Join(err, flushed)
 	}
 	return err
@@ -228,7 +229,7 @@ func (s *System) JIT() *jit.Engine { return s.jit }
 func (s *System) Issuer() *credentials.Issuer { return s.issuer }
 
 // Log reads the log. What was committed is in it after [System.Flush].
-func (s *System) Log() *audit.Reader { return s.relay.Reader() }
+func (s *System) Log() *merkle.Reader { return s.relay.Reader() }
 
 // ReceiptKey returns the note verifier key of the receipts in credentials.
 func (s *System) ReceiptKey() string { return s.receipts.VerifierKey() }
@@ -238,7 +239,7 @@ func (s *System) Flush(ctx context.Context) error {
 	var last audit.EventID // of what is waited for: others go on committing
 	for {
 		err := s.relay.Flush(ctx)
-		if !errors.Is(err, audit.ErrLocked) {
+		if !errors.Is(err, merkle.ErrLocked) {
 			return err
 		}
 		if last.IsZero() {

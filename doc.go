@@ -32,7 +32,7 @@
 // # Where state is
 //
 // State and its events are in one ledger: a database of the host's ([SQLite], [PostgreSQL]), a ledger that the host brings ([audit.Ledger]), or memory.
-// The log is a directory beside it. Keys are in neither. Several processes or machines may run a System on one ledger, with [audit.ShareLog] on one log
+// The log is a directory beside it. Keys are in neither. Several processes or machines may run a System on one ledger, with [merkle.ShareDir] on one log
 // directory: any of them serves any call, one of them writes the log, and what was taken away on one holds on the others at their next call, or
 // within [Config.MaxStale]. [System.Verify] compares ledger and log.
 //

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
 	"github.com/bailiwick-go/bailiwick/lifecycle"
@@ -66,7 +67,7 @@ func Example_agent() {
 
 // open opens a system in memory, in which everybody signs in by saying who it is.
 func open(policy bailiwick.Policy, founders ...identity.Identity) (*bailiwick.System, func(string) identity.Caller) {
-	trail, _ := audit.NewMemoryLog("example.org/pam", key(1))
+	trail, _ := merkle.NewMemory("example.org/pam", key(1))
 	sys, err := bailiwick.New(context.Background(), bailiwick.Config{
 		Ledger: bailiwick.InMemory(), Log: trail, SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, ReceiptKey: key(2), Policy: policy, Founders: founders,
 		Authenticators: map[string]identity.Authenticator{"sso": identity.AuthenticatorFunc(
@@ -92,7 +93,7 @@ func Example() {
 	  "rbac": {"roles": [{"name": "dba", "permissions": [{"actions": ["db:*"], "resources": ["db/**"]}]}],
 	           "assignments": [{"id": "oncall", "group": "oncall", "role": "dba", "scope": ["db/**"], "mode": "eligible"}]},
 	  "jit": {"rules": [{"id": "prod", "roles": ["dba"], "maxDuration": "1h", "approval": {"count": 1, "groups": ["sre"]}}]}}`))
-	trail, _ := audit.NewMemoryLog("example.org/pam", key(1))
+	trail, _ := merkle.NewMemory("example.org/pam", key(1))
 	maya, _ := identity.New(identity.KindHuman, "maya", "sso", "oncall")
 	ravi, _ := identity.New(identity.KindHuman, "ravi", "sso", "sre")
 	ctx := context.Background()

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/jit"
 	"github.com/bailiwick-go/bailiwick/lifecycle"
 )
@@ -66,7 +67,7 @@ func (s *System) begin(ctx context.Context, cfg Config) error {
 	if len(fields) != len(row.Value.Fields) {
 		return errors.New("bailiwick: there are keys that this ledger did not begin with")
 	}
-	if err := s.relay.Flush(ctx); errors.Is(err, audit.ErrLocked) {
+	if err := s.relay.Flush(ctx); errors.Is(err, merkle.ErrLocked) {
 		if err := s.begun(ctx); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
@@ -81,7 +82,7 @@ var errUnmoved = errors.New("bailiwick: nothing was moved to the log since the s
 
 // look does what is due every second: it records what is owed, and sees how far the log is behind.
 func (s *System) look(ctx context.Context, moved error) {
-	h := Health{At: s.store.Now(), Relays: !errors.Is(moved, audit.ErrLocked)}
+	h := Health{At: s.store.Now(), Relays: !errors.Is(moved, merkle.ErrLocked)}
 	if moved != nil && h.Relays {
 		h.Problems = append(h.Problems, moved)
 		s.logger.Error("bailiwick: events wait for the log", "error", moved)

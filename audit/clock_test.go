@@ -8,6 +8,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"pgregory.net/rapid"
 )
 
@@ -240,7 +241,7 @@ func TestJumpedClockGivesNothingNewAndTakesAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMachine(t, l, false)
-				log, err := NewMemoryLog(logOrigin, logKey(0))
+				log, err := merkle.NewMemory(logOrigin, logKey(0))
 				if err != nil {
 					t.Fatal(err)
 				}

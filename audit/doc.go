@@ -1,6 +1,6 @@
 // Package audit keeps state and what happened to it together, and makes both provable. Engines commit through a [Store], over a
-// [Ledger] that a host can bring; a [Relay] moves the events into a [Log], [OpenLog]'s directory or a host's own; auditors need [Verify] and a
-// [Reader]. What may happen is not decided here.
+// [Ledger] that a host can bring; a [Relay] moves the events into a log of package merkle; auditors need [Verify] and a [merkle.Reader].
+// What may happen is not decided here.
 //
 // # Records and events
 //
@@ -64,10 +64,8 @@
 //
 // # The log
 //
-// A log is what https://c2sp.org/tlog-tiles describes, with checkpoints after https://c2sp.org/tlog-checkpoint signed by Ed25519. Its leaves are
-// events in canonical form, hashed after RFC 6962 section 2.1. Leaf 0 is of [GenesisKind] and binds the keys. There is one writer; what is
-// appended is durable, and covered by a signed checkpoint, before [Log.Append] returns. Order holds for each object and along causes: an event stands after
-// the one that led to it.
+// The leaves of the log are events in canonical form. Leaf 0 is of [GenesisKind] and binds the keys. Order holds for each object and along causes: an
+// event stands after the one that led to it.
 //
 // # Relay
 //

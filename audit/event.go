@@ -10,14 +10,11 @@ import (
 	"crypto/rand"
 
 	"github.com/google/uuid"
-	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/internal/canon"
 )
-
-// maxLeaf is the largest entry that a tlog-tiles bundle can hold.
-const maxLeaf = 1<<16 - 1
 
 // An EventID is a UUIDv7 (RFC 9562 section 5.7). The zero EventID names no event.
 type EventID struct{ u uuid.UUID }
@@ -157,8 +154,8 @@ func (e *Event) Leaf() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: event %s: %w", e.Kind, err)
 	}
-	if len(b) > maxLeaf {
-		return nil, fmt.Errorf("audit: event %s: over %d bytes", e.Kind, maxLeaf)
+	if len(b) > merkle.MaxLeaf {
+		return nil, fmt.Errorf("audit: event %s: over %d bytes", e.Kind, merkle.MaxLeaf)
 	}
 	return b, nil
 }
@@ -169,14 +166,14 @@ func (e *Event) LeafHash() (Digest, error) {
 	if err != nil {
 		return Digest{}, err
 	}
-	return Digest(tlog.RecordHash(b)), nil
+	return Digest(merkle.LeafHash(b)), nil
 }
 
 // ParseEvent reads what [Event.Leaf] wrote, and nothing else.
 func ParseEvent(leaf []byte) (Event, error) {
 	var e Event
-	if len(leaf) > maxLeaf {
-		return Event{}, fmt.Errorf("audit: event over %d bytes", maxLeaf)
+	if len(leaf) > merkle.MaxLeaf {
+		return Event{}, fmt.Errorf("audit: event over %d bytes", merkle.MaxLeaf)
 	}
 	err := canon.Unmarshal(leaf, &e)
 	if err == nil {

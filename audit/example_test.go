@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // State and its event are committed together, the relay moves the event to the log, and anybody can verify the log.
@@ -15,7 +16,7 @@ func Example() {
 	ctx := context.Background()
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32))
 	clock := func() time.Time { return time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC) }
-	trail, _ := audit.NewMemoryLog("example.org/log", key)
+	trail, _ := merkle.NewMemory("example.org/log", key)
 	store, _ := audit.NewStore(ctx, audit.StoreConfig{Ledger: audit.NewMemory(), Origin: "example.org/log",
 		SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: clock})
 	relay, _ := audit.NewRelay(store, trail, audit.RelayConfig{})
@@ -35,7 +36,7 @@ func Example() {
 	fmt.Println("not based on what is there:", err)
 
 	fmt.Println("relayed:", relay.Flush(ctx))
-	report, err := audit.Verify(trail, trail.VerifierKey())
+	report, err := audit.Verify(ctx, trail, trail.VerifierKey(), nil)
 	fmt.Println("verified:", report.Checkpoint.Size, "events,", err)
 	// Output:
 	// begun: <nil>

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/internal/canon"
 )
 
@@ -40,11 +41,11 @@ type Receipts struct {
 // function size returns a size that the log has reached; nil means 0.
 func NewReceipts(origin string, key crypto.Signer, size func() uint64) (*Receipts, error) {
 	name := origin + "/receipts"
-	signer, err := NewSigner(name, key)
+	signer, err := merkle.NewSigner(name, key)
 	if err != nil {
 		return nil, err
 	}
-	vkey, err := VerifierKey(name, key)
+	vkey, err := merkle.VerifierKey(name, key)
 	if err != nil {
 		return nil, err
 	}

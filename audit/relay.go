@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 const (
@@ -39,9 +41,9 @@ type RelayConfig struct {
 // others see to it that what waits is not too old.
 type Relay struct {
 	store  *Store
-	log    Log
+	log    merkle.Log
 	cfg    RelayConfig
-	reader *Reader
+	reader *merkle.Reader
 	size   atomic.Uint64
 	fails  atomic.Bool // events cannot be moved, and this node is to
 
@@ -83,7 +85,7 @@ func (k *known) add(ids ...EventID) {
 }
 
 // NewRelay returns a relay from the store to the log, whose origin must be the store's.
-func NewRelay(s *Store, l Log, cfg RelayConfig) (*Relay, error) {
+func NewRelay(s *Store, l merkle.Log, cfg RelayConfig) (*Relay, error) {
 	if s == nil || l == nil {
 		return nil, errors.New("audit: a relay needs a store and a log")
 	}
@@ -93,7 +95,7 @@ func NewRelay(s *Store, l Log, cfg RelayConfig) (*Relay, error) {
 	if cfg.MaxLag == 0 {
 		cfg.MaxLag = time.Minute
 	}
-	reader, err := NewReader(l, l.VerifierKey())
+	reader, err := merkle.NewReader(l, l.VerifierKey())
 	if err != nil {
 		return nil, err
 	}
@@ -116,11 +118,11 @@ func (r *Relay) MaxLag() time.Duration { return r.cfg.MaxLag }
 func (r *Relay) Size() uint64 { return r.size.Load() }
 
 // Reader returns a reader of the log.
-func (r *Relay) Reader() *Reader { return r.reader }
+func (r *Relay) Reader() *merkle.Reader { return r.reader }
 
 // Flush appends every event that is pending and marks it. Events that are not as they were sealed, and those of which the ledger does not say
 // where in the log they are, are left where they are, and named in an error that wraps [ErrSeal], after everything else was moved. Where
-// another node has the log, the error wraps [ErrLocked]; where the log ends with what the ledger does not know, [ErrRewound], and nothing is
+// another node has the log, the error wraps [merkle.ErrLocked]; where the log ends with what the ledger does not know, [ErrRewound], and nothing is
 // moved. After any other error some may be in the log without a mark; the next Flush finds them there.
 func (r *Relay) Flush(ctx context.Context) error {
 	select {
@@ -134,7 +136,7 @@ func (r *Relay) Flush(ctx context.Context) error {
 		if more, err = r.batch(ctx); err != nil {
 			r.marked = false
 			r.yield(err)
-			if r.fails.Store(!errors.Is(err, ErrLocked)); r.cfg.Strict && r.fails.Load() {
+			if r.fails.Store(!errors.Is(err, merkle.ErrLocked)); r.cfg.Strict && r.fails.Load() {
 				r.store.pressure.raise(pressGiving)
 			}
 			return err
@@ -156,7 +158,7 @@ type releaser interface{ Release() error }
 // yield gives the log to another node, which may reach the ledger, when this one has not for a while.
 func (r *Relay) yield(err error) {
 	switch {
-	case errors.Is(err, ErrLocked) || !Unanswered(err):
+	case errors.Is(err, merkle.ErrLocked) || !Unanswered(err):
 		r.deaf = time.Time{}
 	case r.deaf.IsZero():
 		r.deaf = time.Now()
@@ -330,7 +332,7 @@ func (r *Relay) search(id EventID) (found bool, err error) {
 }
 
 // entries returns the log's entries in [from, to).
-func (r *Relay) entries(cp Checkpoint, from, to uint64) (events []Event, err error) {
+func (r *Relay) entries(cp merkle.Checkpoint, from, to uint64) (events []Event, err error) {
 	for leaf, err := range r.reader.Entries(cp, from, to) {
 		if err != nil {
 			return nil, err

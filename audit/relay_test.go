@@ -15,13 +15,14 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 const maxLag = 20 * time.Second
 
 // A failing log cannot be written while it fails.
 type failing struct {
-	audit.Log
+	merkle.Log
 	err error
 	n   int // how often leaves were appended
 }
@@ -80,13 +81,13 @@ func TestBacklogHoldsUpWhatGives(t *testing.T) {
 				case "sleep":
 					time.Sleep(time.Duration(rapid.IntRange(1, 12).Draw(t, "seconds")) * time.Second)
 				case "break":
-					log.err = rapid.SampledFrom([]error{nil, errInjected, audit.ErrLocked}).Draw(t, "log")
+					log.err = rapid.SampledFrom([]error{nil, errInjected, merkle.ErrLocked}).Draw(t, "log")
 				case "flush":
 					err := relay.Flush(ctx)
 					if !errors.Is(err, log.err) && !oldest.IsZero() || log.err == nil && err != nil {
 						t.Fatalf("step %d: %v, not %v", i, err, log.err)
 					}
-					switch fails = err != nil && !errors.Is(err, audit.ErrLocked); {
+					switch fails = err != nil && !errors.Is(err, merkle.ErrLocked); {
 					case err == nil:
 						oldest, held, heldGiving = time.Time{}, false, false
 					case fails && strict:
@@ -161,10 +162,10 @@ func TestStrictGivesNothingWhileEventsCannotBeMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, n := &failing{Log: newLog()}, newNode(newBooks(), 0)
 		relay := must(audit.NewRelay(n.Store, log, audit.RelayConfig{Strict: true}))
-		for i, err := range []error{nil, errInjected, audit.ErrLocked, errInjected, nil, errInjected} {
+		for i, err := range []error{nil, errInjected, merkle.ErrLocked, errInjected, nil, errInjected} {
 			log.err = err
 			n.note(1)
-			if relay.Flush(t.Context()); errors.Is(err, audit.ErrLocked) {
+			if relay.Flush(t.Context()); errors.Is(err, merkle.ErrLocked) {
 				must(relay.Lag(t.Context()))
 			}
 			for range 2 { // before somebody has looked, and after
@@ -224,7 +225,7 @@ func TestBrokenEventsAreNoBacklog(t *testing.T) {
 }
 
 // once checks that every event is in the log once, but for those that are broken.
-func once(t rapid.TB, l audit.Log, ids []audit.EventID) {
+func once(t rapid.TB, l merkle.Log, ids []audit.EventID) {
 	got := logged(l)
 	in := set(got)
 	if len(in) != len(got) || len(in) != len(ids) || slices.ContainsFunc(ids, func(id audit.EventID) bool { return !in[id] }) {
@@ -398,8 +399,8 @@ func TestLedgerThatLostEventsIsRewound(t *testing.T) {
 }
 
 // entries are the leaves of a log.
-func entries(l audit.Log) (leaves [][]byte) {
-	r := must(audit.NewReader(l, l.VerifierKey()))
+func entries(l merkle.Log) (leaves [][]byte) {
+	r := must(merkle.NewReader(l, l.VerifierKey()))
 	cp := must(r.Checkpoint())
 	for leaf, err := range r.Entries(cp, 0, cp.Size) {
 		leaves = append(leaves, must(leaf, err))

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/internal/canon"
+	"github.com/bailiwick-go/bailiwick/internal/durable"
 )
 
 // MinSealKey is the least number of bytes of a seal key.
@@ -94,7 +95,7 @@ func (k KeyFile) Roll(ctx context.Context) error {
 		return fmt.Errorf("audit: seal keys: %w", err)
 	}
 	defer dir.Close()
-	if errors.Is(lockFile(dir), ErrLocked) { // where there are locks
+	if errors.Is(durable.Lock(dir), durable.ErrLocked) { // where there are locks
 		return fmt.Errorf("audit: seal keys: somebody else is writing %s", string(k))
 	}
 	old, err := k.SealKeys(ctx)
@@ -123,7 +124,7 @@ func (k KeyFile) Roll(ctx context.Context) error {
 		err = os.Rename(t.Name(), string(k))
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(string(k)))
+		err = durable.SyncDir(filepath.Dir(string(k)))
 	}
 	if err != nil {
 		return fmt.Errorf("audit: seal keys: %w", err)

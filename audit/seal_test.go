@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // A tenant is a store on books of its own, with two kinds of records.
@@ -196,7 +197,7 @@ type realm struct {
 	*books
 	*rolling
 	nodes []keeper
-	log   audit.Log
+	log   merkle.Log
 	relay *audit.Relay
 	value map[audit.ID]int
 }

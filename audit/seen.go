@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"hash/maphash"
 	"sync"
+
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // seenObjects is of how many objects a store remembers the version at least, once it has seen so many. Each costs some thirty bytes.
@@ -52,7 +54,7 @@ func (s *Store) takes(kind Kind, id ID, version, before uint64) error {
 
 // Recall reads the last n entries of the log: [Store.Now] is not earlier than the last of them, and of their objects no version is taken that is
 // older than they tell.
-func (s *Store) Recall(r *Reader, n uint64) error {
+func (s *Store) Recall(r *merkle.Reader, n uint64) error {
 	cp, err := r.Checkpoint()
 	if err != nil {
 		return err

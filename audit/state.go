@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // A Problem says what is wrong with an object or an event of a ledger.
@@ -79,7 +81,7 @@ func (v *inspection) tell(e Event) {
 }
 
 // log tells what is in [from, to).
-func (v *inspection) log(r *Reader, cp Checkpoint, from, to uint64) error {
+func (v *inspection) log(r *merkle.Reader, cp merkle.Checkpoint, from, to uint64) error {
 	for leaf, err := range r.Entries(cp, from, to) {
 		if err != nil {
 			return err
@@ -98,7 +100,7 @@ func (v *inspection) log(r *Reader, cp Checkpoint, from, to uint64) error {
 // not as it was committed. It may run while the store is used. No findings and a nil error mean that the ledger has every object of the log, at the
 // version and with the digest that was last told, under its keys and no others. What was undone together with its events before these reached
 // the log leaves no trace. It keeps a few hundred bytes for each object in memory.
-func (s *Store) VerifyState(ctx context.Context, r *Reader) ([]Finding, error) {
+func (s *Store) VerifyState(ctx context.Context, r *merkle.Reader) ([]Finding, error) {
 	v := &inspection{s: s, told: map[objectID]*told{}, events: map[EventID]struct{}{}}
 	before, err := r.Checkpoint()
 	if err != nil {

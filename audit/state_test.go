@@ -15,15 +15,16 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // A system is some nodes on one ledger, with a relay to one log.
 type system struct {
 	*books
 	nodes []*node
-	log   audit.Log
+	log   merkle.Log
 	relay *audit.Relay
-	r     *audit.Reader
+	r     *merkle.Reader
 	notes []audit.EventID
 }
 

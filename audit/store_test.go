@@ -18,6 +18,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/audit/audittest"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 const origin = "example.com/log"
@@ -123,7 +124,7 @@ func (k keeper) note(n int) (ids []audit.EventID) {
 	return ids
 }
 
-func newLog() audit.Log { return must(audit.NewMemoryLog(origin, signKey)) }
+func newLog() merkle.Log { return must(merkle.NewMemory(origin, signKey)) }
 
 func set(ids []audit.EventID) map[audit.EventID]bool {
 	in := map[audit.EventID]bool{}
@@ -133,8 +134,8 @@ func set(ids []audit.EventID) map[audit.EventID]bool {
 	return in
 }
 
-func logged(l audit.Log) (ids []audit.EventID) {
-	r := must(audit.NewReader(l, l.VerifierKey()))
+func logged(l merkle.Log) (ids []audit.EventID) {
+	r := must(merkle.NewReader(l, l.VerifierKey()))
 	cp := must(r.Checkpoint())
 	for leaf, err := range r.Entries(cp, 0, cp.Size) {
 		ids = append(ids, must(audit.ParseEvent(must(leaf, err))).ID)
@@ -427,7 +428,7 @@ func TestReceiptHoldsForOneBindOnly(t *testing.T) {
 	}
 	refuse(t, slices.Concat(signed, signed), vkey)
 	other := must(audit.NewReceipts("example.com/other", signKey, nil))
-	for _, k := range []string{other.VerifierKey(), must(audit.VerifierKey(origin, signKey)), must(audit.VerifierKey(origin+"/receipts", ed25519.NewKeyFromSeed(otherKey)))} {
+	for _, k := range []string{other.VerifierKey(), must(merkle.VerifierKey(origin, signKey)), must(merkle.VerifierKey(origin+"/receipts", ed25519.NewKeyFromSeed(otherKey)))} {
 		refuse(t, signed, k)
 	}
 }

@@ -1,11 +1,12 @@
 package audit
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
+
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // GenesisKind is the kind of a log's first event, which names in its field "log" the log's verifier key.
@@ -13,74 +14,46 @@ const GenesisKind = "audit.genesis"
 
 // A Report says what [Verify] found. The zero Report is of a log that did not verify.
 type Report struct {
-	Checkpoint Checkpoint
+	Checkpoint merkle.Checkpoint
 	Genesis    Event
 	Kinds      map[string]int // how many events there are of each kind
 }
 
-// Verify reads a whole log of events and checks everything that can be checked without the records: that the verifier key signed the
-// checkpoint, that the tree and each of its tiles follow from the entries, and that the entries are events of this log, beginning
-// with the one event of [GenesisKind], each once and after its cause, the versions of each object from 1 on without a gap. Any doubt is an
-// error. Files that the checkpoint does not need are not read.
-func Verify(f Files, vkey string) (report Report, err error) {
+// Verify reads a whole log of events and checks everything that can be checked without the records: what [merkle.Verify] checks, and that the
+// entries are events of this log, beginning with the one event of [GenesisKind], each once and after its cause, the versions of each object from 1 on
+// without a gap. Any doubt is an error: so is a context that is done, and a panic. From time to time it says how many entries it has read;
+// nil is told nothing. It keeps about a hundred bytes for each event in memory.
+func Verify(ctx context.Context, f merkle.Files, vkey string, progress func(entries uint64)) (report Report, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			report, err = Report{}, fmt.Errorf("audit: verify: panic: %v", p)
 		}
 	}()
-	r, err := NewReader(f, vkey)
-	if err != nil {
-		return Report{}, err
-	}
-	cp, err := r.Checkpoint()
-	if err != nil {
-		return Report{}, err
-	}
+	origin, _, _ := strings.Cut(vkey, "+")
 	v := verifier{
-		report:   Report{Checkpoint: cp, Kinds: map[string]int{}},
+		report:   Report{Kinds: map[string]int{}},
+		origin:   origin,
 		vkey:     vkey,
 		events:   map[EventID]struct{}{},
 		versions: map[objectID]uint64{},
 	}
-	if err := v.verify(f, cp); err != nil {
-		return Report{}, r.fail(err)
+	cp, err := merkle.Verify(ctx, f, vkey, func(index uint64, leaf []byte) error {
+		if progress != nil && index%4096 == 0 {
+			progress(index)
+		}
+		return v.event(index, leaf)
+	})
+	if err == nil && cp.Size == 0 {
+		err = errors.New("it is empty")
 	}
-	if len(v.gaps) > 0 {
-		return Report{}, r.fail(errors.Join(v.gaps...))
+	if err == nil {
+		err = errors.Join(v.gaps...)
 	}
+	if err != nil {
+		return Report{}, fmt.Errorf("audit: log %s: %w", origin, err)
+	}
+	v.report.Checkpoint = cp
 	return v.report, nil
-}
-
-// verify rebuilds the tree of cp from the entries.
-func (v *verifier) verify(f Files, cp Checkpoint) error {
-	if cp.Size == 0 {
-		return errors.New("it is empty")
-	}
-	var e edge
-	same := func(want file) error { return compare(f, want) }
-	for n := uint64(0); e.size < cp.Size; n++ {
-		leaves, err := readBundle(f, n, int(min(tileWidth, cp.Size-e.size)))
-		if err != nil {
-			return err
-		}
-		for _, leaf := range leaves {
-			if err := v.event(e.size, leaf); err != nil {
-				return fmt.Errorf("entry %d: %w", e.size, err)
-			}
-			if err := e.add(leaf, same); err != nil {
-				return err
-			}
-		}
-	}
-	for _, want := range e.partial(0) {
-		if err := same(want); err != nil {
-			return err
-		}
-	}
-	if Digest(e.root()) != cp.Root {
-		return fmt.Errorf("the entries have another root than the checkpoint of size %d", cp.Size)
-	}
-	return nil
 }
 
 type objectID struct {
@@ -91,6 +64,7 @@ type objectID struct {
 // A verifier is the state of one [Verify].
 type verifier struct {
 	report   Report
+	origin   string
 	vkey     string
 	events   map[EventID]struct{}
 	versions map[objectID]uint64 // the last of each
@@ -107,33 +81,13 @@ func (v *verifier) gap(index uint64, format string, args ...any) {
 	}
 }
 
-// compare checks that a tile in the log is the one that follows from the entries. Bundles are where they come from.
-func compare(f Files, want file) error {
-	if strings.HasPrefix(want.name, "tile/entries/") {
-		return nil
-	}
-	got, err := f.ReadFile(want.name)
-	if full, _, ok := strings.Cut(want.name, ".p/"); ok && errors.Is(err, fs.ErrNotExist) {
-		if data, fullErr := f.ReadFile(full); fullErr == nil {
-			got, err = data[:min(len(data), len(want.data))], nil
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(got, want.data) {
-		return fmt.Errorf("%s does not follow from the entries", want.name)
-	}
-	return nil
-}
-
 // event checks the entry at the index against those before it.
 func (v *verifier) event(index uint64, leaf []byte) error {
 	e, err := ParseEvent(leaf)
 	if err != nil {
 		return err
 	}
-	if e.Origin != v.report.Checkpoint.Origin {
+	if e.Origin != v.origin {
 		return fmt.Errorf("event %s is of origin %q", e.ID, e.Origin)
 	}
 	if (e.Kind == GenesisKind) != (index == 0) {

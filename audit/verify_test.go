@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"pgregory.net/rapid"
 )
 
@@ -26,7 +27,7 @@ func (m mapFiles) ReadFile(name string) ([]byte, error) {
 // someEvents returns a genesis and n events with causes and objects.
 func someEvents(n int) []Event {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	vkey, _ := VerifierKey(logOrigin, logKey(0))
+	vkey, _ := merkle.VerifierKey(logOrigin, logKey(0))
 	events := []Event{{ID: newEventID(at), Origin: logOrigin, Kind: GenesisKind, Time: at, Outcome: Success,
 		Fields: map[string]string{"log": vkey}}}
 	for i := 1; i <= n; i++ {
@@ -56,21 +57,38 @@ func eventLog(t rapid.TB, events []Event) (mapFiles, string) {
 }
 
 func leafLog(t rapid.TB, leaves [][]byte) (mapFiles, string) {
-	store := &memoryFiles{files: map[string][]byte{}}
-	w, err := openLog(store, logOrigin, logKey(0))
+	l, err := merkle.NewMemory(logOrigin, logKey(0))
 	if err == nil {
-		_, err = w.Append(context.Background(), leaves)
+		_, err = l.Append(context.Background(), leaves)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return store.files, w.vkey
+	return filesOf(t, l, len(leaves)), l.VerifierKey()
+}
+
+const checkpointFile = "checkpoint"
+
+// filesOf returns the files of the log, whose size is given.
+func filesOf(t rapid.TB, f merkle.Files, size int) mapFiles {
+	files := mapFiles{}
+	for name := range merkle.Paths(uint64(size)) {
+		files[name] = nil
+	}
+	files[checkpointFile] = nil
+	for name := range files {
+		var err error
+		if files[name], err = f.ReadFile(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
 }
 
 func TestVerifyReports(t *testing.T) {
 	events := someEvents(600)
 	files, vkey := eventLog(t, events)
-	report, err := Verify(files, vkey)
+	report, err := Verify(t.Context(), files, vkey, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +103,7 @@ func TestVerifyFindsAnyFlippedByte(t *testing.T) {
 	var vkey string
 	for _, n := range []int{0, 3, 255, 299, 511} {
 		logs[n], vkey = eventLog(t, someEvents(n))
-		if _, err := Verify(logs[n], vkey); err != nil {
+		if _, err := Verify(t.Context(), logs[n], vkey, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -111,7 +129,7 @@ func TestVerifyFindsAnyFlippedByte(t *testing.T) {
 			}
 			files[name], files[other] = files[other], data
 		}
-		if report, err := Verify(files, vkey); err == nil || report.Kinds != nil || report.Checkpoint.Size != 0 {
+		if report, err := Verify(t.Context(), files, vkey, nil); err == nil || report.Kinds != nil || report.Checkpoint.Size != 0 {
 			t.Fatalf("a log with a change in %s verified", name)
 		}
 	})
@@ -126,7 +144,7 @@ func TestVerifyFindsFalseTilesOverTrueEntries(t *testing.T) {
 		bad := maps.Clone(files)
 		bad[name] = slices.Clone(bad[name])
 		bad[name][0] ^= 1
-		if _, err := Verify(bad, vkey); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := Verify(t.Context(), bad, vkey, nil); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -136,7 +154,7 @@ func TestVerifyFindsOtherEntriesWithTheirTiles(t *testing.T) {
 	files, vkey := eventLog(t, someEvents(299))
 	other, _ := eventLog(t, someEvents(299))
 	other[checkpointFile] = files[checkpointFile]
-	if _, err := Verify(other, vkey); err == nil {
+	if _, err := Verify(t.Context(), other, vkey, nil); err == nil {
 		t.Error("entries that the checkpoint does not cover verified")
 	}
 }
@@ -157,7 +175,7 @@ func TestVerifyRefusesEventsThatCannotBe(t *testing.T) {
 		"a genesis of nothing": func(e []Event) []Event { e[0].Fields = nil; return e },
 	} {
 		files, vkey := eventLog(t, change(someEvents(20)))
-		if _, err := Verify(files, vkey); err == nil {
+		if _, err := Verify(t.Context(), files, vkey, nil); err == nil {
 			t.Errorf("a log with %s verified", what)
 		}
 	}
@@ -165,7 +183,7 @@ func TestVerifyRefusesEventsThatCannotBe(t *testing.T) {
 	leaf, _ := e[0].Leaf()
 	for _, other := range []string{"", "text", " ", string(leaf) + " "} {
 		files, vkey := leafLog(t, [][]byte{leaf, []byte(other)})
-		if _, err := Verify(files, vkey); err == nil {
+		if _, err := Verify(t.Context(), files, vkey, nil); err == nil {
 			t.Errorf("a log with the entry %.20q verified", other)
 		}
 	}
@@ -182,30 +200,24 @@ func (p panicFiles) ReadFile(name string) ([]byte, error) {
 
 func TestVerifyNeverSaysYesAfterAPanic(t *testing.T) {
 	files, vkey := eventLog(t, someEvents(3))
-	if report, err := Verify(panicFiles{files}, vkey); err == nil || report.Checkpoint.Size != 0 {
+	if report, err := Verify(t.Context(), panicFiles{files}, vkey, nil); err == nil || report.Checkpoint.Size != 0 {
 		t.Errorf("%+v, %v", report, err)
 	}
-	if _, err := Verify(nil, vkey); err == nil {
+	if _, err := Verify(t.Context(), nil, vkey, nil); err == nil {
 		t.Error("no files verified")
 	}
 }
 
 func TestVerifyGoesOnWhileTheLogGrows(t *testing.T) {
 	events := someEvents(600)
-	files, vkey := eventLog(t, events[:300])
-	signed := files[checkpointFile] // read before the log grew
-	w, err := openLog(&memoryFiles{files: files}, logOrigin, logKey(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range events[300:] {
-		leaf, _ := e.Leaf()
-		if _, err := w.Append(t.Context(), [][]byte{leaf}); err != nil {
-			t.Fatal(err)
+	before, vkey := eventLog(t, events[:300])
+	files, _ := eventLog(t, events)
+	for name, data := range before {
+		if !strings.Contains(name, "/001.p/") { // which gave way to the full ones
+			files[name] = data // and so the checkpoint, which was read before the log grew
 		}
 	}
-	files[checkpointFile] = signed
-	if report, err := Verify(files, vkey); err != nil || report.Checkpoint.Size != 300 {
+	if report, err := Verify(t.Context(), files, vkey, nil); err != nil || report.Checkpoint.Size != 300 {
 		t.Errorf("size %d: %v", report.Checkpoint.Size, err)
 	}
 }
@@ -213,13 +225,13 @@ func TestVerifyGoesOnWhileTheLogGrows(t *testing.T) {
 func TestTraceLeadsToTheFirstCause(t *testing.T) {
 	events := someEvents(700)
 	files, vkey := eventLog(t, events)
-	r, _ := NewReader(files, vkey)
+	r, _ := merkle.NewReader(files, vkey)
 	cp, err := r.Checkpoint()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, i := range []int{0, 1, 3, 4, 699, 700} {
-		trace, err := r.Trace(cp, events[i].ID)
+		trace, err := Trace(r, cp, events[i].ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,28 +245,28 @@ func TestTraceLeadsToTheFirstCause(t *testing.T) {
 		}
 	}
 	for _, id := range []EventID{{}, newEventID(events[0].Time)} {
-		if _, err := r.Trace(cp, id); !errors.Is(err, ErrNotFound) {
+		if _, err := Trace(r, cp, id); !errors.Is(err, ErrNotFound) {
 			t.Errorf("trace of %q: %v", id, err)
 		}
 	}
 	events[699].Cause = newEventID(events[0].Time)
 	events[696].Origin = "example.com/other"
 	files, _ = eventLog(t, events)
-	r, _ = NewReader(files, vkey)
+	r, _ = merkle.NewReader(files, vkey)
 	cp, _ = r.Checkpoint()
-	if _, err := r.Trace(cp, events[699].ID); !errors.Is(err, ErrNotFound) {
+	if _, err := Trace(r, cp, events[699].ID); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a trace without its cause: %v", err)
 	}
-	if _, err := r.Trace(cp, events[697].ID); err != nil {
+	if _, err := Trace(r, cp, events[697].ID); err != nil {
 		t.Error(err)
 	}
-	if _, err := r.Trace(cp, events[700].ID); err == nil {
+	if _, err := Trace(r, cp, events[700].ID); err == nil {
 		t.Error("a trace through an event of another origin")
 	}
 	bad := maps.Clone(files)
 	bad["tile/entries/001"] = bytesFlip(bad["tile/entries/001"])
-	r, _ = NewReader(mapFiles(bad), vkey)
-	if _, err := r.Trace(cp, events[700].ID); err == nil {
+	r, _ = merkle.NewReader(mapFiles(bad), vkey)
+	if _, err := Trace(r, cp, events[700].ID); err == nil {
 		t.Error("a trace through an entry that is not in the tree")
 	}
 }

@@ -1,5 +1,5 @@
 // Package audittest tests implementations of the interfaces of package audit: [TestLedger] a ledger, [TestDurableLedger] one that is to survive a
-// crash, [BenchmarkLedger] how fast it is, and [TestLog] a log. Each sentence of the interfaces' comments is a case. [Changes], [Histories] and
+// crash, and [BenchmarkLedger] how fast it is. Each sentence of the interfaces' comments is a case. [Changes], [Histories] and
 // [Events] generate what hosts may need for tests of their own.
 package audittest
 

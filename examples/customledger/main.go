@@ -14,6 +14,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
 	"github.com/bailiwick-go/bailiwick/rbac"
@@ -61,7 +62,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if err := seal.Roll(ctx); err != nil {
 		return err
 	}
-	log, err := audit.OpenLog(filepath.Join(dir, "log"), "bailiwick.example/customledger", logKey)
+	log, err := merkle.OpenDir(filepath.Join(dir, "log"), "bailiwick.example/customledger", logKey)
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if err := sys.Flush(ctx); err != nil {
 		return err
 	}
-	report, err := audit.Verify(log, log.VerifierKey())
+	report, err := audit.Verify(ctx, log, log.VerifierKey(), nil)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick"
-	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/lifecycle"
 )
 
@@ -178,7 +178,7 @@ func TestSecondAtOnceIsRefused(t *testing.T) {
 	first := start(t, o, "all")
 	defer first.kill()
 	first.wait("asks for")
-	if out, err := tell(t, o); !errors.Is(err, audit.ErrLocked) || !strings.Contains(err.Error(), "another quickstart is at work in "+o.dir) || out != "" {
+	if out, err := tell(t, o); !errors.Is(err, merkle.ErrLocked) || !strings.Contains(err.Error(), "another quickstart is at work in "+o.dir) || out != "" {
 		t.Errorf("%v\n%s", err, out)
 	}
 	first.wait("ended: <nil>")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
@@ -109,7 +110,7 @@ func (s *story) prove(ctx context.Context) error {
 		return err
 	}
 	vkey := strings.TrimSpace(string(key))
-	report, err := audit.Verify(files, vkey)
+	report, err := audit.Verify(ctx, files, vkey, nil)
 	if err != nil {
 		return err
 	}
@@ -117,11 +118,11 @@ func (s *story) prove(ctx context.Context) error {
 	for _, kind := range slices.Sorted(maps.Keys(report.Kinds)) {
 		fmt.Fprintf(s.out, "%31d %s\n", report.Kinds[kind], kind)
 	}
-	reader, err := audit.NewReader(files, vkey)
+	reader, err := merkle.NewReader(files, vkey)
 	if err != nil {
 		return err
 	}
-	entries, err := reader.Trace(report.Checkpoint, s.cert.Event)
+	entries, err := audit.Trace(reader, report.Checkpoint, s.cert.Event)
 	if err != nil {
 		return err
 	}
@@ -135,7 +136,7 @@ func (s *story) prove(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := audit.VerifyInclusion(report.Checkpoint, e.Index, leaf, proof); err != nil {
+		if err := merkle.VerifyInclusion(report.Checkpoint, e.Index, leaf, proof); err != nil {
 			return err
 		}
 		fmt.Fprintf(s.out, "%27s%3d  %-20s by %-8s %s  proven by %d hashes\n", "#", e.Index, e.Event.Kind,
@@ -155,7 +156,7 @@ func (s *story) name(id identity.ID) string {
 }
 
 // tamper: one byte is enough to be found out.
-func (s *story) tamper(context.Context) error {
+func (s *story) tamper(ctx context.Context) error {
 	copied, err := os.MkdirTemp(s.client.dir, "copy-")
 	if err != nil {
 		return err
@@ -185,7 +186,7 @@ func (s *story) tamper(context.Context) error {
 		return err
 	}
 	defer files.Close()
-	_, err = audit.Verify(files, s.kept.log.VerifierKey())
+	_, err = audit.Verify(ctx, files, s.kept.log.VerifierKey(), nil)
 	if err == nil {
 		return errors.New("a flipped byte was not found")
 	}

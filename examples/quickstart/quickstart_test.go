@@ -57,7 +57,7 @@ func verifyLog(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	defer files.Close()
-	if _, err := audit.Verify(files, strings.TrimSpace(string(vkey))); err != nil {
+	if _, err := audit.Verify(t.Context(), files, strings.TrimSpace(string(vkey)), nil); err != nil {
 		t.Error(err)
 	}
 }

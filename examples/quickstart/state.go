@@ -19,6 +19,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 const (
@@ -31,7 +32,7 @@ const (
 // The keys lie beside the database and never in it: who has only that can forge nothing.
 type state struct {
 	dir    string
-	log    *audit.LogDir
+	log    *merkle.Dir
 	size   uint64 // of the log, as the last evening left it
 	db     *sql.DB
 	ledger *bailiwick.Database
@@ -59,14 +60,14 @@ func openState(ctx context.Context, dir, dsn string) (_ *state, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.log, err = audit.OpenLog(filepath.Join(dir, "log"), origin, key)
-	if errors.Is(err, audit.ErrLocked) {
+	s.log, err = merkle.OpenDir(filepath.Join(dir, "log"), origin, key)
+	if errors.Is(err, merkle.ErrLocked) {
 		return nil, fmt.Errorf("another quickstart is at work in %s: %w", dir, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	reader, err := audit.NewReader(s.log, s.log.VerifierKey())
+	reader, err := merkle.NewReader(s.log, s.log.VerifierKey())
 	if err != nil {
 		return nil, err
 	}

@@ -155,7 +155,7 @@ func (s *story) resume(ctx context.Context) error {
 		return nil
 	}
 	t := s.org.Tonight
-	report, err := audit.Verify(s.kept.log, s.kept.log.VerifierKey())
+	report, err := audit.Verify(ctx, s.kept.log, s.kept.log.VerifierKey(), nil)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,9 @@ var Table = []Row{
 	{"internal/canon", "", "", "canonical forms depend on nothing, so that everything can depend on them"},
 	{"internal/arch", "", "", ""},
 	{"identity", "internal/canon github.com/google/uuid golang.org/x/text/secure/precis", "", "values and read interfaces only"},
-	{"audit", "identity internal/canon github.com/google/uuid golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog", "", "every event names who"},
+	{"internal/durable", "", "", "the disk, for whoever keeps files"},
+	{"audit/merkle", "internal/canon internal/durable golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog", "", "a log of bytes: it knows no events"},
+	{"audit", "audit/merkle identity internal/canon internal/durable github.com/google/uuid golang.org/x/mod/sumdb/note", "", "every event names who"},
 	{"internal/sqlledger", "audit", "", "the driver is the host's"},
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
 	{"rbac", "identity internal/canon", "", "deciding is pure: values in, values out"},
@@ -26,15 +28,16 @@ var Table = []Row{
 	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "internal/faulty", ""},
 	{"credentials", "identity audit internal/canon", "internal/faulty", "what a grant allows comes through credentials.Live"},
 	{"credentials/sshcert", "credentials identity audit internal/canon golang.org/x/crypto/ssh", "", ""},
-	{".", "identity lifecycle rbac jit credentials audit internal/canon internal/sqlledger github.com/google/uuid", "internal/faulty internal/systemtest", "it joins the others"},
+	{".", "identity lifecycle rbac jit credentials audit audit/merkle internal/canon internal/sqlledger github.com/google/uuid", "internal/faulty internal/systemtest", "it joins the others"},
 
 	{"identity/identitytest", "identity pgregory.net/rapid", "", ""},
-	{"audit/audittest", "audit identity golang.org/x/mod/sumdb/tlog pgregory.net/rapid", "", "it computes roots for itself"},
+	{"audit/merkle/merkletest", "audit/merkle golang.org/x/mod/sumdb/tlog", "", "it computes roots for itself"},
+	{"audit/audittest", "audit identity pgregory.net/rapid", "", ""},
 	{"rbac/rbactest", "rbac identity pgregory.net/rapid", "", ""},
 	{"lifecycle/lifecycletest", "lifecycle audit identity identity/identitytest pgregory.net/rapid", "", ""},
 	{"jit/jittest", "jit lifecycle rbac audit identity pgregory.net/rapid", "", "standing changes in it as under the root, by way of lifecycle"},
 	{"credentials/credentialstest", "credentials audit identity pgregory.net/rapid", "", ""},
-	{"internal/systemtest", ". lifecycle rbac jit credentials credentials/sshcert audit identity golang.org/x/crypto/ssh pgregory.net/rapid", "", "a whole system, with one real minter"},
+	{"internal/systemtest", ". lifecycle rbac jit credentials credentials/sshcert audit audit/merkle identity golang.org/x/crypto/ssh pgregory.net/rapid", "", "a whole system, with one real minter"},
 }
 
 // An Edge is an import, direct or not, that may not be, from each of several packages.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/credentials/sshcert"
 	"github.com/bailiwick-go/bailiwick/identity"
@@ -43,7 +44,7 @@ func open(b *testing.B, ledger audit.Ledger, people int) *system {
 	if err != nil {
 		b.Fatal(err)
 	}
-	log, err := audit.OpenLog(b.TempDir(), origin, key(1))
+	log, err := merkle.OpenDir(b.TempDir(), origin, key(1))
 	if err != nil {
 		b.Fatal(err)
 	}

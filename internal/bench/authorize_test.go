@@ -15,6 +15,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
 	"github.com/bailiwick-go/bailiwick/rbac"
@@ -235,7 +236,7 @@ func newCrowd(n int) (*crowd, error) {
 
 // sliceOf returns the digest of what the policy says of the role, which only a grant tells.
 func sliceOf(ctx context.Context, doc bailiwick.Policy) (audit.Digest, error) {
-	log, err := audit.NewMemoryLog(origin, key(1))
+	log, err := merkle.NewMemory(origin, key(1))
 	if err != nil {
 		return audit.Digest{}, err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/credentials/sshcert"
 	"github.com/bailiwick-go/bailiwick/identity"
@@ -84,7 +85,7 @@ func (h *heard) Commit(ctx context.Context, c audit.Change) error {
 
 // A shyLog takes nothing for a while, as one that another node has.
 type shyLog struct {
-	*audit.LogDir
+	*merkle.Dir
 	mu  sync.Mutex
 	off bool
 }
@@ -99,9 +100,9 @@ func (l *shyLog) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.off {
-		return 0, audit.ErrLocked
+		return 0, merkle.ErrLocked
 	}
-	return l.LogDir.Append(ctx, leaves)
+	return l.Dir.Append(ctx, leaves)
 }
 
 func adminKey(b byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, 32)) }
@@ -167,9 +168,9 @@ type noSessions struct{}
 func (noSessions) End(context.Context, identity.ID) error { return nil }
 
 func (w *adminWorld) openLog(origin string) {
-	log, err := audit.OpenLog(w.logDir, origin, adminKey(1))
+	log, err := merkle.OpenDir(w.logDir, origin, adminKey(1))
 	w.must(err)
-	w.log = &shyLog{LogDir: log}
+	w.log = &shyLog{Dir: log}
 	w.Cleanup(func() { log.Close() })
 	w.cfg.Log = w.log
 }
@@ -327,7 +328,7 @@ func (w *adminWorld) saidOf(found []audit.Finding) []string {
 
 // verifyLog verifies the log as a stranger does, and that everything in it was committed by the library.
 func (w *adminWorld) verifyLog() error {
-	r, err := audit.NewReader(w.log, w.log.VerifierKey())
+	r, err := merkle.NewReader(w.log, w.log.VerifierKey())
 	w.must(err)
 	cp, err := r.Checkpoint()
 	w.must(err)
@@ -341,7 +342,7 @@ func (w *adminWorld) verifyLog() error {
 		}
 		w.ledger.mu.Unlock()
 	}
-	_, err = audit.Verify(w.log, w.log.VerifierKey())
+	_, err = audit.Verify(w.Context(), w.log, w.log.VerifierKey(), nil)
 	return err
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // A tripwire counts the boundaries that a node passes: before a transaction begins, before it first
@@ -53,16 +53,16 @@ func (w *tripwire) pass(what string) {
 
 // A tripLog is a log with boundaries.
 type tripLog struct {
-	*audit.LogDir
+	*merkle.Dir
 	w *tripwire
 }
 
 func (l *tripLog) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	if len(leaves) == 0 {
-		return l.LogDir.Append(ctx, leaves)
+		return l.Dir.Append(ctx, leaves)
 	}
 	l.w.pass("before append")
-	first, err := l.LogDir.Append(ctx, leaves)
+	first, err := l.Dir.Append(ctx, leaves)
 	l.w.pass("after append")
 	return first, err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // Nodes that are deliberately wrong show that the checks see what they are for.
@@ -70,7 +71,7 @@ func (l *wrongLedger) Commit(ctx context.Context, c audit.Change) error {
 	return l.Ledger.Commit(ctx, c)
 }
 
-func brokenLog(how string, l audit.Log) audit.Log {
+func brokenLog(how string, l merkle.Log) merkle.Log {
 	switch how {
 	case logAnswersEarly, logForgets:
 		return &wrongLog{Log: l, how: how}
@@ -79,7 +80,7 @@ func brokenLog(how string, l audit.Log) audit.Log {
 }
 
 type wrongLog struct {
-	audit.Log
+	merkle.Log
 	how string
 	n   atomic.Int64
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/credentials/sshcert"
 	"github.com/bailiwick-go/bailiwick/identity"
@@ -78,7 +79,7 @@ func claimKeys(c *claim) (index, unique []audit.Key) { return nil, []audit.Key{a
 type host struct {
 	cfg    nodeConfig
 	db     *sql.DB
-	log    *audit.LogDir
+	log    *merkle.Dir
 	sys    *bailiwick.System
 	store  *audit.Store // beside the system's, for claims and nonces
 	claims audit.Table[claim]
@@ -123,7 +124,7 @@ func openHost(ctx context.Context, cfg nodeConfig, say *speaker) (_ *host, err e
 		return h, fmt.Errorf("no such engine: %q", cfg.Engine)
 	}
 	l = brokenLedger(cfg.Broken, l)
-	if h.log, err = audit.ShareLog(cfg.Log, siteOrigin, siteKey(1)); err != nil {
+	if h.log, err = merkle.ShareDir(cfg.Log, siteOrigin, siteKey(1)); err != nil {
 		return h, err
 	}
 	policy, err := bailiwick.ParsePolicy([]byte(sitePolicy))
@@ -195,7 +196,7 @@ func classify(err error) string {
 		err  error
 	}{
 		{"unrecorded", audit.ErrUnrecorded}, {"rewound", audit.ErrRewound}, {"clock", audit.ErrClock}, {"backlog", audit.ErrBacklog},
-		{"stale", audit.ErrStale}, {"unknown", audit.ErrUnknown}, {"locked", audit.ErrLocked}, {"seal", audit.ErrSeal}, {"conflict", audit.ErrConflict},
+		{"stale", audit.ErrStale}, {"unknown", audit.ErrUnknown}, {"locked", merkle.ErrLocked}, {"seal", audit.ErrSeal}, {"conflict", audit.ErrConflict},
 		{"timeout", context.DeadlineExceeded}, {"not found", audit.ErrNotFound}, {"not found", identity.ErrNotFound}, {"denied", identity.ErrDenied},
 	} {
 		if errors.Is(err, c.err) {
@@ -372,7 +373,7 @@ func ofGrant(g jit.Grant) value {
 
 // size is that of the log, as it is on the disk.
 func (h *host) size() uint64 {
-	r, err := audit.NewReader(h.log, h.log.VerifierKey())
+	r, err := merkle.NewReader(h.log, h.log.VerifierKey())
 	if err != nil {
 		return 0
 	}
@@ -393,7 +394,7 @@ func (h *host) verify(ctx context.Context) (value, error) {
 	if err != nil {
 		return value{}, err
 	}
-	report, err := audit.Verify(h.log, h.log.VerifierKey())
+	report, err := audit.Verify(ctx, h.log, h.log.VerifierKey(), nil)
 	v := value{Size: report.Checkpoint.Size}
 	for _, f := range slices.Concat(found, more) {
 		v.Problems = append(v.Problems, f.String())

@@ -19,7 +19,7 @@ import (
 	"github.com/transparency-dev/tessera/fsck"
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 const origin = "example.com/log"
@@ -28,7 +28,7 @@ var logKey = ed25519.NewKeyFromSeed(make([]byte, 32))
 
 // check is Tessera's own check of the log in dir. That it does not end is a failure: after an error it may wait for ever.
 func check(dir string) error {
-	vkey, err := audit.VerifierKey(origin, logKey)
+	vkey, err := merkle.VerifierKey(origin, logKey)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func check(dir string) error {
 // grow makes the log in dir as large as each of the sizes, one after the other.
 func grow(t *testing.T, dir string, sizes ...int) {
 	for _, size := range sizes {
-		l, err := audit.OpenLog(dir, origin, logKey)
+		l, err := merkle.OpenDir(dir, origin, logKey)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,11 +131,11 @@ func TestClassicTree(t *testing.T) {
 	if err != nil || len(classic.Leaves) != 8 || len(classic.Roots) != 8 {
 		t.Fatal(err)
 	}
-	l, err := audit.NewMemoryLog(origin, logKey)
+	l, err := merkle.NewMemory(origin, logKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := audit.NewReader(l, l.VerifierKey())
+	r, err := merkle.NewReader(l, l.VerifierKey())
 	if err != nil {
 		t.Fatal(err)
 	}

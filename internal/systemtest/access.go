@@ -61,7 +61,7 @@ func credentialLiesWithinItsGrant(t *testing.T, open opener) {
 		w.must(w.sys.Flush(ctx))
 		cp, err := w.sys.Log().Checkpoint()
 		w.must(err)
-		entries, err := w.sys.Log().Trace(cp, cred.Event)
+		entries, err := audit.Trace(w.sys.Log(), cp, cred.Event)
 		w.must(err)
 		intended := entries[len(entries)-2].Event
 		if h, err := intended.LeafHash(); err != nil || h != receipt.Leaf || len(entries) != 5 || intended.Fields["bind"] != receipt.Bind.String() {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
@@ -65,9 +66,9 @@ func (s *switched) Pending(ctx context.Context, n int) iter.Seq2[audit.SealedEve
 }
 
 // An occupied log is another node's.
-type occupied struct{ audit.Log }
+type occupied struct{ merkle.Log }
 
-func (*occupied) Append(context.Context, [][]byte) (uint64, error) { return 0, audit.ErrLocked }
+func (*occupied) Append(context.Context, [][]byte) (uint64, error) { return 0, merkle.ErrLocked }
 
 // A story is what happens to a system, and what must never be forgotten of it. What was the outcome of what the ledger did not answer to is for the
 // record to say, which the story reads past all faults.
@@ -535,7 +536,7 @@ func (s *story) prove(t *rapid.T) {
 	if found, err := a.sys.Verify(ctx); err != nil || len(found) > 0 {
 		t.Fatalf("the ledger is not as the log says: %v, %v", found, err)
 	}
-	report, err := audit.Verify(a.log, a.log.VerifierKey())
+	report, err := audit.Verify(ctx, a.log, a.log.VerifierKey(), nil)
 	if err != nil || report.Kinds["jit.used"] < s.uses {
 		t.Fatalf("%+v, %v, and %d uses were acknowledged", report, err, s.uses)
 	}

@@ -49,7 +49,7 @@ func nothingOfALeaverIsLive(t *testing.T, open opener) {
 		t.Errorf("%v, %v", s, err)
 	}
 	w.must(w.sys.Flush(ctx))
-	report, err := audit.Verify(w.log, w.log.VerifierKey())
+	report, err := audit.Verify(ctx, w.log, w.log.VerifierKey(), nil)
 	if err != nil || report.Kinds["jit.revoked"] != 2 || report.Kinds["credential.revoked"] != 1 {
 		t.Errorf("%+v, %v", report, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
@@ -198,12 +199,12 @@ func oneNodeRelays(t *testing.T, open opener) {
 	a.must(err)
 	a.must(b.sys.Flush(ctx)) // which waits for the other
 	a.must(a.sys.Close(ctx))
-	a.must(a.log.(*audit.LogDir).Close())
+	a.must(a.log.(*merkle.Dir).Close())
 	_, err = b.sys.JIT().Activate(ctx, b.as("maya"), g.ID)
 	a.must(err)
 	a.must(b.sys.Flush(ctx))
 	eventually(t, "it does not take over", func() bool { return b.sys.Health().Relays })
-	report, err := audit.Verify(b.log, b.log.VerifierKey())
+	report, err := audit.Verify(ctx, b.log, b.log.VerifierKey(), nil)
 	if err != nil || report.Kinds["jit.activated"] != 1 {
 		t.Errorf("%+v, %v", report, err)
 	}

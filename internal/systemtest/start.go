@@ -15,6 +15,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/credentials/sshcert"
 	"github.com/bailiwick-go/bailiwick/identity"
@@ -27,7 +28,7 @@ func reopeningMustFit(t *testing.T, open opener) {
 	w.active(time.Hour)
 	w.must(w.sys.Close(ctx))
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, 32))
-	otherLog, err := audit.NewMemoryLog("test.example/system", other)
+	otherLog, err := merkle.NewMemory("test.example/system", other)
 	w.must(err)
 	otherMinter, err := sshcert.New(other)
 	w.must(err)
@@ -90,7 +91,7 @@ func keysAreKeptApart(t *testing.T, open opener) {
 		cfg := w.cfg
 		var err error
 		cfg.Ledger = open(t)
-		cfg.Log, err = audit.NewMemoryLog("test.example/keys", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)))
+		cfg.Log, err = merkle.NewMemory("test.example/keys", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)))
 		w.must(err)
 		cfg.ReceiptKey = key
 		if _, err := bailiwick.New(ctx, cfg); err == nil {
@@ -105,7 +106,7 @@ func badStartLeavesNothing(t *testing.T, open opener) {
 	cfg := w.cfg
 	var err error
 	cfg.Ledger = open(t)
-	cfg.Log, err = audit.NewMemoryLog("test.example/start", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)))
+	cfg.Log, err = merkle.NewMemory("test.example/start", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)))
 	w.must(err)
 	bad := cfg
 	bad.Policy.RBAC.Assignments = []rbac.Assignment{{ID: "x"}}
@@ -145,7 +146,7 @@ func strangersLeaveNoTrace(t *testing.T, open opener) {
 		t.Error(err)
 	}
 	a.must(a.sys.Flush(ctx))
-	if report, err := audit.Verify(a.log, a.log.VerifierKey()); err != nil || report.Kinds["jit.refused"] != 0 {
+	if report, err := audit.Verify(ctx, a.log, a.log.VerifierKey(), nil); err != nil || report.Kinds["jit.refused"] != 0 {
 		t.Errorf("%v, %v", report.Kinds, err)
 	}
 }
@@ -205,7 +206,7 @@ func twoPeopleResetTheClock(t *testing.T, open opener) {
 		}
 	}
 	w.must(w.sys.Flush(ctx))
-	report, err := audit.Verify(w.log, w.log.VerifierKey())
+	report, err := audit.Verify(ctx, w.log, w.log.VerifierKey(), nil)
 	if err != nil || report.Kinds["clock.reset"] != 2 || report.Kinds["clock.reset_asked"] != 3 {
 		t.Errorf("%v, %v", report.Kinds, err)
 	}
@@ -225,7 +226,7 @@ func healthSaysWhatIsWrong(t *testing.T, open opener) {
 	if err := w.sys.Flush(ctx); !errors.Is(err, audit.ErrSeal) {
 		t.Error(err)
 	}
-	report, err := audit.Verify(w.log, w.log.VerifierKey())
+	report, err := audit.Verify(ctx, w.log, w.log.VerifierKey(), nil)
 	if err != nil || report.Kinds["jit.activated"] != 1 {
 		t.Errorf("%v, %v", report.Kinds, err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/credentials/sshcert"
 	"github.com/bailiwick-go/bailiwick/identity"
@@ -207,7 +208,7 @@ type world struct {
 	mu     sync.Mutex
 	now    time.Time
 	ledger *hooked
-	log    audit.Log
+	log    merkle.Log
 	sys    *bailiwick.System
 	cfg    bailiwick.Config
 	ids    map[string]identity.ID
@@ -223,19 +224,19 @@ func (open opener) world(t testing.TB) *world {
 }
 
 // worldWith is a world with a log of the caller's, unless that is nil, and with what else the caller changes.
-func (open opener) worldWith(t testing.TB, log audit.Log, configure func(*bailiwick.Config)) *world {
+func (open opener) worldWith(t testing.TB, log merkle.Log, configure func(*bailiwick.Config)) *world {
 	w := open.unclosed(t, log, configure)
 	t.Cleanup(func() { w.sys.Close(ctx) })
 	return w
 }
 
 // unclosed is worldWith for a caller that closes the system.
-func (open opener) unclosed(t testing.TB, log audit.Log, configure func(*bailiwick.Config)) *world {
+func (open opener) unclosed(t testing.TB, log merkle.Log, configure func(*bailiwick.Config)) *world {
 	w := &world{t: t, now: time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC), ledger: &hooked{Ledger: open(t)}, ids: map[string]identity.ID{}, cut: &cutter{}}
 	key := func(b byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, 32)) }
 	var err error
 	if w.log = log; log == nil {
-		w.log, err = audit.NewMemoryLog("test.example/system", key(1))
+		w.log, err = merkle.NewMemory("test.example/system", key(1))
 	}
 	w.must(err)
 	w.ca = key(2)
@@ -353,8 +354,8 @@ func (w *world) allowed() bool {
 	return w.sys.JIT().Authorize(ctx, w.as("maya"), "db:read", "db/orders").Allowed
 }
 
-func shareLog(t testing.TB, dir string) audit.Log {
-	l, err := audit.ShareLog(dir, "test.example/system", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)))
+func shareLog(t testing.TB, dir string) merkle.Log {
+	l, err := merkle.ShareDir(dir, "test.example/system", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package audit
+package merkle
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -21,7 +20,7 @@ import (
 type Checkpoint struct {
 	Origin string
 	Size   uint64
-	Root   Digest
+	Root   Hash
 	Note   []byte // as it was signed
 }
 
@@ -35,35 +34,35 @@ func ParseCheckpoint(signed []byte, vkey string) (Checkpoint, error) {
 		return Checkpoint{}, err
 	}
 	if len(signed) > maxCheckpoint {
-		return Checkpoint{}, fmt.Errorf("audit: checkpoint over %d bytes", maxCheckpoint)
+		return Checkpoint{}, fmt.Errorf("merkle: checkpoint over %d bytes", maxCheckpoint)
 	}
 	n, err := note.Open(signed, note.VerifierList(v))
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("audit: checkpoint of %s: not signed by that key under that origin: %w", v.Name(), err)
+		return Checkpoint{}, fmt.Errorf("merkle: checkpoint of %s: not signed by that key under that origin: %w", v.Name(), err)
 	}
 	for _, sig := range n.Sigs { // package note takes more than one spelling
 		if _, err := base64.StdEncoding.Strict().DecodeString(sig.Base64); err != nil {
-			return Checkpoint{}, fmt.Errorf("audit: checkpoint of %s: malformed signature", v.Name())
+			return Checkpoint{}, fmt.Errorf("merkle: checkpoint of %s: malformed signature", v.Name())
 		}
 	}
 	lines := strings.Split(n.Text, "\n")
 	if len(lines) != 4 {
-		return Checkpoint{}, fmt.Errorf("audit: checkpoint of %s: not of three lines", v.Name())
+		return Checkpoint{}, fmt.Errorf("merkle: checkpoint of %s: not of three lines", v.Name())
 	}
 	if lines[0] != v.Name() {
-		return Checkpoint{}, fmt.Errorf("audit: checkpoint of %s: its origin is %q", v.Name(), lines[0])
+		return Checkpoint{}, fmt.Errorf("merkle: checkpoint of %s: its origin is %q", v.Name(), lines[0])
 	}
 	size, err := strconv.ParseUint(lines[1], 10, 64)
 	if err != nil || strconv.FormatUint(size, 10) != lines[1] {
-		return Checkpoint{}, fmt.Errorf("audit: checkpoint of %s: malformed size", v.Name())
+		return Checkpoint{}, fmt.Errorf("merkle: checkpoint of %s: malformed size", v.Name())
 	}
 	root, err := base64.StdEncoding.DecodeString(lines[2])
 	if err != nil || len(root) != hashSize || base64.StdEncoding.EncodeToString(root) != lines[2] {
-		return Checkpoint{}, fmt.Errorf("audit: checkpoint of %s: malformed root", v.Name())
+		return Checkpoint{}, fmt.Errorf("merkle: checkpoint of %s: malformed root", v.Name())
 	}
-	cp := Checkpoint{lines[0], size, Digest(root), bytes.Clone(signed)}
+	cp := Checkpoint{lines[0], size, Hash(root), bytes.Clone(signed)}
 	if err := cp.check(); err != nil {
-		return Checkpoint{}, fmt.Errorf("audit: checkpoint of %s: %w", v.Name(), err)
+		return Checkpoint{}, fmt.Errorf("merkle: checkpoint of %s: %w", v.Name(), err)
 	}
 	return cp, nil
 }
@@ -77,18 +76,18 @@ func (cp *Checkpoint) check() error {
 }
 
 // A Proof is an inclusion or consistency proof (RFC 6962 sections 2.1.1 and 2.1.2).
-type Proof []Digest
+type Proof []Hash
 
 // VerifyInclusion checks the proof that the leaf is at the index in the tree of cp.
 func VerifyInclusion(cp Checkpoint, index uint64, leaf []byte, p Proof) error {
 	if err := cp.check(); err != nil {
-		return fmt.Errorf("audit: checkpoint of %s: %w", cp.Origin, err)
+		return fmt.Errorf("merkle: checkpoint of %s: %w", cp.Origin, err)
 	}
 	if index >= cp.Size {
-		return fmt.Errorf("audit: entry %d is beyond the size %d", index, cp.Size)
+		return fmt.Errorf("merkle: entry %d is beyond the size %d", index, cp.Size)
 	}
 	if tlog.CheckRecord(hashes(p), int64(cp.Size), tlog.Hash(cp.Root), int64(index), tlog.RecordHash(leaf)) != nil {
-		return fmt.Errorf("audit: entry %d: the inclusion proof is wrong", index)
+		return fmt.Errorf("merkle: entry %d: the inclusion proof is wrong", index)
 	}
 	return nil
 }
@@ -98,21 +97,21 @@ func VerifyInclusion(cp Checkpoint, index uint64, leaf []byte, p Proof) error {
 func VerifyConsistency(old, new Checkpoint, p Proof) error {
 	for _, cp := range []Checkpoint{old, new} {
 		if err := cp.check(); err != nil {
-			return fmt.Errorf("audit: checkpoint of %s: %w", cp.Origin, err)
+			return fmt.Errorf("merkle: checkpoint of %s: %w", cp.Origin, err)
 		}
 	}
 	switch {
 	case old.Origin != new.Origin:
-		return fmt.Errorf("audit: checkpoints of two logs, %q and %q", old.Origin, new.Origin)
+		return fmt.Errorf("merkle: checkpoints of two logs, %q and %q", old.Origin, new.Origin)
 	case old.Size > new.Size:
-		return fmt.Errorf("audit: log %s went back from size %d to %d", old.Origin, old.Size, new.Size)
+		return fmt.Errorf("merkle: log %s went back from size %d to %d", old.Origin, old.Size, new.Size)
 	case old.Size == new.Size && old.Root != new.Root:
-		return fmt.Errorf("audit: log %s has two roots for size %d", old.Origin, old.Size)
+		return fmt.Errorf("merkle: log %s has two roots for size %d", old.Origin, old.Size)
 	case (old.Size == 0 || old.Size == new.Size) && len(p) == 0:
 		return nil
 	case old.Size == 0 || old.Size == new.Size || tlog.CheckTree(hashes(p), int64(new.Size), tlog.Hash(new.Root), int64(old.Size),
 		tlog.Hash(old.Root)) != nil:
-		return fmt.Errorf("audit: log %s, sizes %d and %d: the consistency proof is wrong", old.Origin, old.Size, new.Size)
+		return fmt.Errorf("merkle: log %s, sizes %d and %d: the consistency proof is wrong", old.Origin, old.Size, new.Size)
 	}
 	return nil
 }
@@ -131,7 +130,7 @@ func (r *Reader) proof(list []tlog.Hash, err error) (Proof, error) {
 	}
 	p := make(Proof, len(list))
 	for i, h := range list {
-		p[i] = Digest(h)
+		p[i] = Hash(h)
 	}
 	return p, nil
 }
@@ -146,7 +145,7 @@ type Reader struct {
 // NewReader returns a reader of the log with the verifier key. Nil files and a malformed key are errors.
 func NewReader(f Files, vkey string) (*Reader, error) {
 	if f == nil {
-		return nil, errors.New("audit: a reader needs files")
+		return nil, errors.New("merkle: a reader needs files")
 	}
 	v, err := newVerifier(vkey)
 	if err != nil {
@@ -164,7 +163,7 @@ func (r *Reader) Checkpoint() (Checkpoint, error) {
 	return ParseCheckpoint(signed, r.vkey)
 }
 
-func (r *Reader) fail(err error) error { return fmt.Errorf("audit: log %s: %w", r.v.Name(), err) }
+func (r *Reader) fail(err error) error { return fmt.Errorf("merkle: log %s: %w", r.v.Name(), err) }
 
 // Entries yields the entries [from, to) of the tree of cp. An error ends the sequence.
 func (r *Reader) Entries(cp Checkpoint, from, to uint64) iter.Seq2[[]byte, error] {
@@ -221,51 +220,6 @@ func (r *Reader) Consistency(old, new Checkpoint) (Proof, error) {
 	return p, nil
 }
 
-// An Entry is an event at its place in the log.
-type Entry struct {
-	Index uint64
-	Event Event
-}
-
-// Trace returns the event and those that led to it by their causes, oldest first, as they stand in the tree of cp. If one of them is not
-// there, the error wraps [ErrNotFound]. It reads the log backwards to the oldest.
-func (r *Reader) Trace(cp Checkpoint, id EventID) ([]Entry, error) {
-	t, err := r.tree(cp)
-	if err != nil {
-		return nil, r.fail(err)
-	}
-	var found []Entry
-	text := []byte(id.String())
-	for n := (cp.Size + tileWidth - 1) / tileWidth; n > 0 && !id.IsZero(); n-- {
-		leaves, err := t.bundle(n - 1)
-		if err != nil {
-			return nil, r.fail(err)
-		}
-		for i, leaf := range slices.Backward(leaves) {
-			if id.IsZero() || !bytes.Contains(leaf, text) {
-				continue
-			}
-			index := (n-1)*tileWidth + uint64(i)
-			e, err := ParseEvent(leaf)
-			if err == nil && e.Origin != cp.Origin {
-				err = fmt.Errorf("an event of origin %q", e.Origin)
-			}
-			if err != nil {
-				return nil, r.fail(fmt.Errorf("entry %d: %w", index, err))
-			}
-			if e.ID == id {
-				found, id = append(found, Entry{index, e}), e.Cause
-				text = []byte(id.String())
-			}
-		}
-	}
-	if !id.IsZero() || len(found) == 0 {
-		return nil, fmt.Errorf("%w: event %s in the log of %s", ErrNotFound, id, cp.Origin)
-	}
-	slices.Reverse(found)
-	return found, nil
-}
-
 // edge returns the right edge of the tree of cp, from what it reads and checks of the log's end.
 func (r *Reader) edge(cp Checkpoint) (edge, error) {
 	e := edge{size: cp.Size}
@@ -292,7 +246,7 @@ func (r *Reader) edge(cp Checkpoint) (edge, error) {
 		}
 		e.tiles = append(e.tiles, tile)
 	}
-	if Digest(e.root()) != cp.Root {
+	if Hash(e.root()) != cp.Root {
 		return e, errors.New("its root is another")
 	}
 	return e, nil

@@ -1,4 +1,4 @@
-package audit
+package merkle
 
 import (
 	"crypto/sha256"
@@ -18,7 +18,7 @@ import (
 
 // checkpoints returns a log of the size, and its checkpoint at each size on the way.
 func checkpoints(t testing.TB, size int) (*Reader, []Checkpoint) {
-	l, err := NewMemoryLog(logOrigin, logKey(0))
+	l, err := NewMemory(logOrigin, logKey(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestConsistencyOfEveryPairOfSizes(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if VerifyConsistency(old, cp, append(slices.Clone(p), Digest{})) == nil {
+			if VerifyConsistency(old, cp, append(slices.Clone(p), Hash{})) == nil {
 				t.Fatalf("from %d to %d: a proof that is too long", i, j)
 			}
 			for k := range p {
@@ -119,7 +119,7 @@ func TestInclusionHoldsForOneLeafAtOneIndex(t *testing.T) {
 			}
 			p[rapid.IntRange(0, len(p)-1).Draw(t, "hash")][rapid.IntRange(0, 31).Draw(t, "byte")] ^= 1
 		case 4:
-			p = append(p, Digest{})
+			p = append(p, Hash{})
 		case 5:
 			if len(p) == 0 {
 				t.Skip("an empty proof")

@@ -1,4 +1,4 @@
-package audit
+package merkle
 
 import (
 	"crypto"
@@ -29,15 +29,15 @@ func NewSigner(name string, key crypto.Signer) (note.Signer, error) {
 // VerifierKey returns the note verifier key of name and key, by which others verify what [NewSigner]'s signer signs.
 func VerifierKey(name string, key crypto.Signer) (string, error) {
 	if k, ok := key.(ed25519.PrivateKey); key == nil || ok && len(k) != ed25519.PrivateKeySize {
-		return "", errors.New("audit: no signing key")
+		return "", errors.New("merkle: no signing key")
 	}
 	pub, ok := key.Public().(ed25519.PublicKey)
 	if !ok || len(pub) != ed25519.PublicKeySize {
-		return "", fmt.Errorf("audit: a note is signed with an Ed25519 key, not with a %T", key)
+		return "", fmt.Errorf("merkle: a note is signed with an Ed25519 key, not with a %T", key)
 	}
 	vkey, err := note.NewEd25519VerifierKey(name, pub)
 	if err != nil {
-		return "", fmt.Errorf("audit: verifier key: %w", err)
+		return "", fmt.Errorf("merkle: verifier key: %w", err)
 	}
 	if _, err := newVerifier(vkey); err != nil {
 		return "", err
@@ -49,11 +49,11 @@ func VerifierKey(name string, key crypto.Signer) (string, error) {
 func newVerifier(vkey string) (note.Verifier, error) {
 	v, err := note.NewVerifier(vkey)
 	if err != nil {
-		return nil, fmt.Errorf("audit: verifier key %q: %w", vkey, err)
+		return nil, fmt.Errorf("merkle: verifier key %q: %w", vkey, err)
 	}
 	name, rest, _ := strings.Cut(vkey, "+")
 	if strings.ContainsFunc(name, unicode.IsControl) || len(rest) != 8+1+44 || rest[:8] != fmt.Sprintf("%08x", v.KeyHash()) {
-		return nil, fmt.Errorf("audit: verifier key %q is not in canonical form", vkey)
+		return nil, fmt.Errorf("merkle: verifier key %q is not in canonical form", vkey)
 	}
 	return v, nil
 }
@@ -67,10 +67,10 @@ type noteSigner struct {
 func (s *noteSigner) Sign(msg []byte) ([]byte, error) {
 	sig, err := s.key.Sign(rand.Reader, msg, crypto.Hash(0))
 	if err != nil {
-		return nil, fmt.Errorf("audit: signing as %s: %w", s.Name(), err)
+		return nil, fmt.Errorf("merkle: signing as %s: %w", s.Name(), err)
 	}
 	if _, local := s.key.(ed25519.PrivateKey); !local && !s.Verify(msg, sig) {
-		return nil, fmt.Errorf("audit: the key of %s returned a signature that does not verify", s.Name())
+		return nil, fmt.Errorf("merkle: the key of %s returned a signature that does not verify", s.Name())
 	}
 	return sig, nil
 }

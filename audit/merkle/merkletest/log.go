@@ -1,4 +1,5 @@
-package audittest
+// Package merkletest tests implementations of [merkle.Log]. Each sentence of its comments is a case.
+package merkletest
 
 import (
 	"bytes"
@@ -12,11 +13,11 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
-// TestLog tests that a log is as [audit.Log] says. The function open returns a new log at each call.
-func TestLog(t *testing.T, open func(t *testing.T) audit.Log) {
+// TestLog tests that a log is as [merkle.Log] says. The function open returns a new log at each call.
+func TestLog(t *testing.T, open func(t *testing.T) merkle.Log) {
 	for _, c := range logCases {
 		t.Run(c.name, func(t *testing.T) {
 			if err := c.test(t.Context(), open(t)); err != nil {
@@ -28,7 +29,7 @@ func TestLog(t *testing.T, open func(t *testing.T) audit.Log) {
 
 type logCase struct {
 	name, sentence string
-	test           func(ctx context.Context, l audit.Log) error
+	test           func(ctx context.Context, l merkle.Log) error
 }
 
 var logCases = []logCase{
@@ -44,8 +45,8 @@ var logCases = []logCase{
 }
 
 // contents reads the whole log, each entry checked against the checkpoint.
-func contents(l audit.Log) (cp audit.Checkpoint, leaves [][]byte, err error) {
-	r, err := audit.NewReader(l, l.VerifierKey())
+func contents(l merkle.Log) (cp merkle.Checkpoint, leaves [][]byte, err error) {
+	r, err := merkle.NewReader(l, l.VerifierKey())
 	if err != nil {
 		return cp, nil, err
 	}
@@ -62,7 +63,7 @@ func contents(l audit.Log) (cp audit.Checkpoint, leaves [][]byte, err error) {
 }
 
 // holds checks that the log consists of the leaves, with the root that they have.
-func holds(l audit.Log, want [][]byte) error {
+func holds(l merkle.Log, want [][]byte) error {
 	cp, got, err := contents(l)
 	if err != nil {
 		return err
@@ -89,7 +90,7 @@ func holds(l audit.Log, want [][]byte) error {
 		nodes = append(nodes, stored...)
 	}
 	root, err := tlog.TreeHash(int64(len(want)), read)
-	if err == nil && audit.Digest(root) != cp.Root {
+	if err == nil && merkle.Hash(root) != cp.Root {
 		err = fmt.Errorf("the root at size %d is not that of the leaves", cp.Size)
 	}
 	return err
@@ -103,7 +104,7 @@ func batch(name string, n int) [][]byte {
 	return leaves
 }
 
-func testNewLog(_ context.Context, l audit.Log) error {
+func testNewLog(_ context.Context, l merkle.Log) error {
 	cp, _, err := contents(l)
 	if err != nil {
 		return err
@@ -117,7 +118,7 @@ func testNewLog(_ context.Context, l audit.Log) error {
 	return nil
 }
 
-func testMissing(ctx context.Context, l audit.Log) error {
+func testMissing(ctx context.Context, l merkle.Log) error {
 	if _, err := l.Append(ctx, batch("a", 3)); err != nil {
 		return err
 	}
@@ -129,13 +130,13 @@ func testMissing(ctx context.Context, l audit.Log) error {
 	return nil
 }
 
-func testOrder(ctx context.Context, l audit.Log) error {
-	r, err := audit.NewReader(l, l.VerifierKey())
+func testOrder(ctx context.Context, l merkle.Log) error {
+	r, err := merkle.NewReader(l, l.VerifierKey())
 	if err != nil {
 		return err
 	}
 	var all [][]byte
-	var cps []audit.Checkpoint
+	var cps []merkle.Checkpoint
 	for i, n := range []int{1, 1, 3, 250, 1, 1, 254, 1, 2, 300} { // through 255, 256, 257, 511, 512 and 514
 		leaves := batch(fmt.Sprint(i), n)
 		first, err := l.Append(ctx, leaves)
@@ -157,7 +158,7 @@ func testOrder(ctx context.Context, l audit.Log) error {
 		for _, old := range cps {
 			p, err := r.Consistency(old, cp)
 			if err == nil {
-				err = audit.VerifyConsistency(old, cp, p)
+				err = merkle.VerifyConsistency(old, cp, p)
 			}
 			if err != nil {
 				return err
@@ -167,7 +168,7 @@ func testOrder(ctx context.Context, l audit.Log) error {
 	return nil
 }
 
-func testConcurrent(ctx context.Context, l audit.Log) error {
+func testConcurrent(ctx context.Context, l merkle.Log) error {
 	const writers, calls, size = 8, 5, 7
 	var wg sync.WaitGroup
 	errs := make(chan error, writers*calls+1)
@@ -205,7 +206,7 @@ func testConcurrent(ctx context.Context, l audit.Log) error {
 	return nil
 }
 
-func testLeafSize(ctx context.Context, l audit.Log) error {
+func testLeafSize(ctx context.Context, l merkle.Log) error {
 	if _, err := l.Append(ctx, [][]byte{[]byte("a"), make([]byte, 1<<16), []byte("b")}); err == nil {
 		return errors.New("a leaf of 65,536 bytes was appended")
 	}
@@ -219,7 +220,7 @@ func testLeafSize(ctx context.Context, l audit.Log) error {
 	return holds(l, leaves)
 }
 
-func testDone(ctx context.Context, l audit.Log) error {
+func testDone(ctx context.Context, l merkle.Log) error {
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
 	if _, err := l.Append(ctx, batch("a", 2)); !errors.Is(err, context.Canceled) {
@@ -232,7 +233,7 @@ func testDone(ctx context.Context, l audit.Log) error {
 	return errors.Join(err, holds(l, batch("a", 2)))
 }
 
-func testNoLeaves(ctx context.Context, l audit.Log) error {
+func testNoLeaves(ctx context.Context, l merkle.Log) error {
 	if _, err := l.Append(ctx, batch("a", 5)); err != nil {
 		return err
 	}
@@ -242,7 +243,7 @@ func testNoLeaves(ctx context.Context, l audit.Log) error {
 	return holds(l, batch("a", 5))
 }
 
-func testCopies(ctx context.Context, l audit.Log) error {
+func testCopies(ctx context.Context, l merkle.Log) error {
 	leaves := batch("a", 3)
 	if _, err := l.Append(ctx, leaves); err != nil {
 		return err

@@ -1,4 +1,4 @@
-package audit
+package merkle
 
 import (
 	"crypto"
@@ -16,7 +16,7 @@ import (
 // grow appends n leaves to the log in dir.
 func grow(t testing.TB, dir string, n int) {
 	t.Helper()
-	l, err := OpenLog(dir, logOrigin, logKey(0))
+	l, err := OpenDir(dir, logOrigin, logKey(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func grow(t testing.TB, dir string, n int) {
 
 func mustRefuse(t testing.TB, dir, origin string, key crypto.Signer) error {
 	t.Helper()
-	l, err := OpenLog(dir, origin, key)
+	l, err := OpenDir(dir, origin, key)
 	if err == nil {
 		l.Close()
 		t.Fatal("the log opened")
@@ -70,14 +70,14 @@ const childDir = "BAILIWICK_TEST_LOG_DIR"
 
 func TestLogOpenedTwiceIsRefused(t *testing.T) {
 	if dir := os.Getenv(childDir); dir != "" { // in the other process
-		if _, err := OpenLog(dir, logOrigin, logKey(0)); !errors.Is(err, ErrLocked) {
+		if _, err := OpenDir(dir, logOrigin, logKey(0)); !errors.Is(err, ErrLocked) {
 			t.Fatalf("error %v", err)
 		}
 		return
 	}
 	dir := filepath.Join(t.TempDir(), "log")
 	link := filepath.Join(filepath.Dir(dir), "link")
-	l, err := OpenLog(dir, logOrigin, logKey(0))
+	l, err := OpenDir(dir, logOrigin, logKey(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestLogOpenedTwiceIsRefused(t *testing.T) {
 // The file lock without the registry, and the registry without the file lock.
 func TestEachLockAloneRefuses(t *testing.T) {
 	dir := t.TempDir()
-	l, err := OpenLog(dir, logOrigin, logKey(0))
+	l, err := OpenDir(dir, logOrigin, logKey(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestUnwritableDirectoryIsRefused(t *testing.T) {
 	}
 
 	log := filepath.Join(dir, "log")
-	l, err := OpenLog(log, logOrigin, logKey(0))
+	l, err := OpenDir(log, logOrigin, logKey(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestDamagedEndIsRefused(t *testing.T) {
 					delete(files, name)
 				}
 				restore(t, dir, files)
-				if l, err := OpenLog(dir, logOrigin, logKey(0)); err == nil {
+				if l, err := OpenDir(dir, logOrigin, logKey(0)); err == nil {
 					l.Close()
 					t.Errorf("size %d, %s %s: the log opened", size, name, what)
 				}
@@ -225,7 +225,7 @@ func TestLeftoversOfACrashAreHarmless(t *testing.T) {
 	files[checkpointFile] = before
 	files[tempFile] = []byte("half a ti")
 	restore(t, dir, files)
-	l, err := OpenLog(dir, logOrigin, logKey(0))
+	l, err := OpenDir(dir, logOrigin, logKey(0))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package audit
+package merkle
 
 import (
 	"crypto"
@@ -78,7 +78,7 @@ func TestRemoteKeyThatSignsWronglyIsAnError(t *testing.T) {
 	key := logKey(0)
 	good := remoteKey{key, func(msg []byte) ([]byte, error) { return ed25519.Sign(key, msg), nil }}
 	bad := remoteKey{key, func(msg []byte) ([]byte, error) { return ed25519.Sign(logKey(1), msg), nil }}
-	if _, err := NewMemoryLog(logOrigin, good); err != nil {
+	if _, err := NewMemory(logOrigin, good); err != nil {
 		t.Error(err)
 	}
 	s, err := NewSigner(logOrigin, bad)

@@ -1,4 +1,4 @@
-package audit
+package merkle
 
 import (
 	"context"
@@ -13,17 +13,18 @@ import (
 	"sync"
 
 	"github.com/bailiwick-go/bailiwick/internal/canon"
+	"github.com/bailiwick-go/bailiwick/internal/durable"
 )
 
 // ErrLocked means that the log is open elsewhere, in this process or another.
-var ErrLocked = errors.New("audit: the log is open elsewhere")
+var ErrLocked = errors.New("merkle: the log is open elsewhere")
 
-// A LogDir is a [Log] in a directory laid out as c2sp.org/tlog-tiles says, so that any file server can publish it. It has one writer, and
+// A Dir is a [Log] in a directory laid out as c2sp.org/tlog-tiles says, so that any file server can publish it. It has one writer, and
 // any number of readers, with [NewReader] on what [os.OpenRoot] returns. An acknowledged leaf survives a crash.
 //
 // A log of which all files were set back to an earlier state, or removed, looks like an earlier or a new log. Only somebody who has seen
 // a later checkpoint can tell: see [VerifyConsistency]. A [Relay] compares the log's end with what the ledger knows of it.
-type LogDir struct {
+type Dir struct {
 	dir, origin, vkey string
 	key               crypto.Signer
 	read              *os.Root // for when there is another writer
@@ -35,14 +36,14 @@ type LogDir struct {
 	closed bool
 }
 
-var _ Log = (*LogDir)(nil)
+var _ Log = (*Dir)(nil)
 
-// OpenLog opens the log in dir for writing, and begins one if there is none. The origin is a name such as "example.org/gateway", of ASCII
+// OpenDir opens the log in dir for writing, and begins one if there is none. The origin is a name such as "example.org/gateway", of ASCII
 // letters, digits and . _ - @ = ~ : / only. The key is an Ed25519 key, the same at every opening. A log that another writer has
 // open is [ErrLocked]. A log of another origin or key, and one whose files do not end as the checkpoint says, is an error; what
 // a crash left behind the checkpoint is not, and is written over.
-func OpenLog(dir, origin string, key crypto.Signer) (*LogDir, error) {
-	l, err := ShareLog(dir, origin, key)
+func OpenDir(dir, origin string, key crypto.Signer) (*Dir, error) {
+	l, err := ShareDir(dir, origin, key)
 	if err != nil {
 		return nil, err
 	}
@@ -55,18 +56,18 @@ func OpenLog(dir, origin string, key crypto.Signer) (*LogDir, error) {
 	return l, nil
 }
 
-// ShareLog is [OpenLog] for several processes that have the directory: where another writer has the log, it can be read, and
-// [LogDir.Append] is [ErrLocked] until that writer has closed it or its process has ended. Whoever appends first after that is the writer from
+// ShareDir is [OpenDir] for several processes that have the directory: where another writer has the log, it can be read, and
+// [Dir.Append] is [ErrLocked] until that writer has closed it or its process has ended. Whoever appends first after that is the writer from
 // then on. There must be a log, or nobody else to begin it.
-func ShareLog(dir, origin string, key crypto.Signer) (*LogDir, error) {
+func ShareDir(dir, origin string, key crypto.Signer) (*Dir, error) {
 	if err := canon.CheckName(origin, '/'); err != nil {
-		return nil, fmt.Errorf("audit: origin: %w", err)
+		return nil, fmt.Errorf("merkle: origin: %w", err)
 	}
 	vkey, err := VerifierKey(origin, key)
 	if err != nil {
 		return nil, err
 	}
-	l := &LogDir{dir: dir, origin: origin, vkey: vkey, key: key}
+	l := &Dir{dir: dir, origin: origin, vkey: vkey, key: key}
 	if err := l.take(); err != nil && !errors.Is(err, ErrLocked) {
 		return nil, err
 	}
@@ -78,13 +79,13 @@ func ShareLog(dir, origin string, key crypto.Signer) (*LogDir, error) {
 	}
 	if err != nil {
 		l.Close()
-		return nil, fmt.Errorf("audit: log directory: %w", err)
+		return nil, fmt.Errorf("merkle: log directory: %w", err)
 	}
 	return l, nil
 }
 
 // saw remembers a checkpoint.
-func (l *LogDir) saw(signed []byte) error {
+func (l *Dir) saw(signed []byte) error {
 	cp, err := ParseCheckpoint(signed, l.vkey)
 	if err == nil {
 		l.seen = &cp
@@ -93,10 +94,10 @@ func (l *LogDir) saw(signed []byte) error {
 }
 
 // take makes l the writer, if nobody else is. A log that was there before must still be.
-func (l *LogDir) take() error {
+func (l *Dir) take() error {
 	if l.seen != nil {
 		if _, err := os.Stat(filepath.Join(l.dir, checkpointFile)); err != nil {
-			return fmt.Errorf("audit: the log has gone: %w", err)
+			return fmt.Errorf("merkle: the log has gone: %w", err)
 		}
 	}
 	d, err := openDir(l.dir)
@@ -104,7 +105,7 @@ func (l *LogDir) take() error {
 		return err
 	}
 	if err != nil {
-		return fmt.Errorf("audit: log directory: %w", err)
+		return fmt.Errorf("merkle: log directory: %w", err)
 	}
 	w, err := openLog(d, l.origin, l.key)
 	if err == nil {
@@ -119,7 +120,7 @@ func (l *LogDir) take() error {
 }
 
 // follows reports that the log of w does not go on from what was seen of it.
-func (l *LogDir) follows(w *writer) error {
+func (l *Dir) follows(w *writer) error {
 	if l.seen == nil {
 		return nil
 	}
@@ -141,18 +142,18 @@ func (l *LogDir) follows(w *writer) error {
 }
 
 // writer returns the writer, if l is it.
-func (l *LogDir) writer() *writer {
+func (l *Dir) writer() *writer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.w
 }
 
 // VerifierKey returns the note verifier key of the log's checkpoints.
-func (l *LogDir) VerifierKey() string { return l.vkey }
+func (l *Dir) VerifierKey() string { return l.vkey }
 
 // ReadFile returns a resource of the log. The checkpoint is the last one that is known to be durable or, of another writer, the last one
 // that is there.
-func (l *LogDir) ReadFile(name string) ([]byte, error) {
+func (l *Dir) ReadFile(name string) ([]byte, error) {
 	if w := l.writer(); w != nil {
 		return w.ReadFile(name)
 	}
@@ -167,7 +168,7 @@ func (l *LogDir) ReadFile(name string) ([]byte, error) {
 }
 
 // notice remembers a checkpoint of another writer, if it is of a larger log.
-func (l *LogDir) notice(signed []byte) {
+func (l *Dir) notice(signed []byte) {
 	cp, err := ParseCheckpoint(signed, l.vkey)
 	if err != nil {
 		return // whoever reads it finds that out
@@ -180,7 +181,7 @@ func (l *LogDir) notice(signed []byte) {
 }
 
 // Append adds the leaves in their order and returns the index of the first. After an error in writing, the next call opens the log again.
-func (l *LogDir) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
+func (l *Dir) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	l.mu.Lock()
 	if l.w == nil && !l.closed {
 		if err := l.take(); err != nil {
@@ -191,7 +192,7 @@ func (l *LogDir) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	w := l.w
 	l.mu.Unlock()
 	if w == nil {
-		return 0, fmt.Errorf("audit: append: %w", fs.ErrClosed)
+		return 0, fmt.Errorf("merkle: append: %w", fs.ErrClosed)
 	}
 	first, err := w.Append(ctx, leaves)
 	if err != nil && w.ended() {
@@ -206,7 +207,7 @@ func (l *LogDir) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 }
 
 // Release lets others write the log, as Close does, but goes on reading it, and takes it again at the next Append if nobody else has.
-func (l *LogDir) Release() error {
+func (l *Dir) Release() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := l.w
@@ -220,7 +221,7 @@ func (l *LogDir) Release() error {
 }
 
 // Close ends the log's writing, after what is being appended, and lets others open it.
-func (l *LogDir) Close() error {
+func (l *Dir) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -261,7 +262,7 @@ var openDirs struct {
 }
 
 func openDir(dir string) (_ *dirFiles, err error) {
-	if err := makeDirs(dir); err != nil {
+	if err := durable.MkdirAll(dir); err != nil {
 		return nil, err
 	}
 	d := &dirFiles{made: map[string]bool{}}
@@ -285,7 +286,10 @@ func openDir(dir string) (_ *dirFiles, err error) {
 	if d.lock, err = d.root.OpenFile(lockFileName, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
-	if err := lockFile(d.lock); err != nil {
+	if err := durable.Lock(d.lock); err != nil {
+		if errors.Is(err, durable.ErrLocked) {
+			err = ErrLocked
+		}
 		return nil, fmt.Errorf("%w: %s", err, dir)
 	}
 	if err := d.root.Remove(tempFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -295,7 +299,7 @@ func openDir(dir string) (_ *dirFiles, err error) {
 		if _, err := d.root.Lstat("tile"); !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%s has tiles and no checkpoint", dir)
 		}
-		if err := syncDir(filepath.Dir(filepath.Clean(dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
+		if err := durable.SyncDir(filepath.Dir(filepath.Clean(dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
 	}
@@ -394,31 +398,4 @@ func (d *dirFiles) sync(dir string) error {
 func (d *dirFiles) remove(dir string) {
 	delete(d.made, dir)
 	d.root.RemoveAll(dir) // what is left is not read
-}
-
-// makeDirs is os.MkdirAll, durably.
-func makeDirs(dir string) error {
-	dir = filepath.Clean(dir)
-	err := os.Mkdir(dir, 0o700)
-	if parent := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && parent != dir {
-		if err := makeDirs(parent); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(dir))
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -1,4 +1,4 @@
-package audittest
+package merkletest
 
 import (
 	"context"
@@ -8,11 +8,11 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
-func memoryLog(t testing.TB) audit.Log {
-	l, err := audit.NewMemoryLog("example.com/log", ed25519.NewKeyFromSeed(make([]byte, 32)))
+func memoryLog(t testing.TB) merkle.Log {
+	l, err := merkle.NewMemory("example.com/log", ed25519.NewKeyFromSeed(make([]byte, 32)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,12 +20,12 @@ func memoryLog(t testing.TB) audit.Log {
 }
 
 func TestMemoryLog(t *testing.T) {
-	TestLog(t, func(t *testing.T) audit.Log { return memoryLog(t) })
+	TestLog(t, func(t *testing.T) merkle.Log { return memoryLog(t) })
 }
 
 func TestLogDir(t *testing.T) {
-	TestLog(t, func(t *testing.T) audit.Log {
-		l, err := audit.OpenLog(t.TempDir(), "example.com/log", ed25519.NewKeyFromSeed(make([]byte, 32)))
+	TestLog(t, func(t *testing.T) merkle.Log {
+		l, err := merkle.OpenDir(t.TempDir(), "example.com/log", ed25519.NewKeyFromSeed(make([]byte, 32)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,9 +36,9 @@ func TestLogDir(t *testing.T) {
 
 // A wrongLog is a log of which one method does something else.
 type wrongLog struct {
-	audit.Log
-	append func(l audit.Log, ctx context.Context, leaves [][]byte) (uint64, error)
-	read   func(l audit.Log, name string) ([]byte, error)
+	merkle.Log
+	append func(l merkle.Log, ctx context.Context, leaves [][]byte) (uint64, error)
+	read   func(l merkle.Log, name string) ([]byte, error)
 }
 
 func (w *wrongLog) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
@@ -62,19 +62,19 @@ func TestWrongLogsFail(t *testing.T) {
 		log  wrongLog
 		fail string // the case that must find it
 	}{
-		"returns the index of the last": {wrongLog{append: func(l audit.Log, ctx context.Context, leaves [][]byte) (uint64, error) {
+		"returns the index of the last": {wrongLog{append: func(l merkle.Log, ctx context.Context, leaves [][]byte) (uint64, error) {
 			first, err := l.Append(ctx, leaves)
 			return first + uint64(max(len(leaves), 1)) - 1, err
 		}}, "order"},
-		"loses the last of many": {wrongLog{append: func(l audit.Log, ctx context.Context, leaves [][]byte) (uint64, error) {
+		"loses the last of many": {wrongLog{append: func(l merkle.Log, ctx context.Context, leaves [][]byte) (uint64, error) {
 			return l.Append(ctx, leaves[:min(len(leaves), 299)])
 		}}, "order"},
-		"reverses": {wrongLog{append: func(l audit.Log, ctx context.Context, leaves [][]byte) (uint64, error) {
+		"reverses": {wrongLog{append: func(l merkle.Log, ctx context.Context, leaves [][]byte) (uint64, error) {
 			leaves = slices.Clone(leaves)
 			slices.Reverse(leaves)
 			return l.Append(ctx, leaves)
 		}}, "order"},
-		"appends one by one": {wrongLog{append: func(l audit.Log, ctx context.Context, leaves [][]byte) (first uint64, err error) {
+		"appends one by one": {wrongLog{append: func(l merkle.Log, ctx context.Context, leaves [][]byte) (first uint64, err error) {
 			for i, leaf := range leaves {
 				at, err := l.Append(ctx, [][]byte{leaf})
 				if err != nil {
@@ -86,16 +86,16 @@ func TestWrongLogsFail(t *testing.T) {
 			}
 			return first, nil
 		}}, "leaf size"},
-		"ignores the context": {wrongLog{append: func(l audit.Log, ctx context.Context, leaves [][]byte) (uint64, error) {
+		"ignores the context": {wrongLog{append: func(l merkle.Log, ctx context.Context, leaves [][]byte) (uint64, error) {
 			return l.Append(context.WithoutCancel(ctx), leaves)
 		}}, "done context"},
-		"returns 0 for no leaves": {wrongLog{append: func(l audit.Log, ctx context.Context, leaves [][]byte) (uint64, error) {
+		"returns 0 for no leaves": {wrongLog{append: func(l merkle.Log, ctx context.Context, leaves [][]byte) (uint64, error) {
 			if len(leaves) == 0 {
 				return 0, nil
 			}
 			return l.Append(ctx, leaves)
 		}}, "no leaves"},
-		"serves an old checkpoint": {wrongLog{read: func(l audit.Log, name string) ([]byte, error) {
+		"serves an old checkpoint": {wrongLog{read: func(l merkle.Log, name string) ([]byte, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if b, ok := files[name]; ok {
@@ -107,7 +107,7 @@ func TestWrongLogsFail(t *testing.T) {
 			}
 			return b, err
 		}}, "order"},
-		"gives away its own bytes": {wrongLog{read: func(l audit.Log, name string) ([]byte, error) {
+		"gives away its own bytes": {wrongLog{read: func(l merkle.Log, name string) ([]byte, error) {
 			if files[name] == nil || name == "checkpoint" {
 				b, err := l.ReadFile(name)
 				if err != nil {
@@ -117,7 +117,7 @@ func TestWrongLogsFail(t *testing.T) {
 			}
 			return files[name], nil
 		}}, "copies"},
-		"has an empty file for a missing one": {wrongLog{read: func(l audit.Log, name string) ([]byte, error) {
+		"has an empty file for a missing one": {wrongLog{read: func(l merkle.Log, name string) ([]byte, error) {
 			b, err := l.ReadFile(name)
 			if err != nil && strings.HasPrefix(name, "tile/") {
 				return nil, nil

@@ -1,14 +1,14 @@
 //go:build darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd
 
-package audit
+package durable
 
 import (
 	"os"
 	"syscall"
 )
 
-// lockFile locks f until it is closed or the process ends.
-func lockFile(f *os.File) error {
+// Lock locks f until it is closed or the process ends.
+func Lock(f *os.File) error {
 	for {
 		switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err {
 		case syscall.EINTR:
