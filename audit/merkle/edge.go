@@ -3,42 +3,68 @@ package merkle
 import (
 	"crypto/sha256"
 	"encoding/binary"
-
-	"golang.org/x/mod/sumdb/tlog"
+	"slices"
 )
 
-// An edge is the right edge of a tree: all of it that its writer must know.
+// An edge is the right edge of a tree: all of it that its writer must know. A copy of its header, by clone, grows without the original.
 type edge struct {
 	size   uint64
 	tiles  [][]byte // of each level, the hashes of the partial tile
 	bundle []byte   // the partial entry bundle
+	peaks  []Hash   // the perfect subtrees of the tree, from the left; as many as size has ones
+}
+
+// clone returns a copy. Both may grow, one after the other; what either had stays as it was.
+func (e *edge) clone() edge {
+	return edge{e.size, slices.Clone(e.tiles), e.bundle, slices.Clone(e.peaks)}
 }
 
 // add adds a leaf, and calls full with each bundle and tile that it completes.
 func (e *edge) add(leaf []byte, full func(file) error) error {
+	return e.addHash(leaf, LeafHash(leaf), full)
+}
+
+// addHash is add for a leaf of which the hash is known.
+func (e *edge) addHash(leaf []byte, h Hash, full func(file) error) error {
 	e.bundle = append(binary.BigEndian.AppendUint16(e.bundle, uint16(len(leaf))), leaf...)
+	n := e.size
 	e.size++
 	if e.size%tileWidth == 0 {
-		if err := full(file{tilePath(entryLevel, e.size/tileWidth-1, tileWidth), e.bundle}); err != nil {
+		if err := full(file{tilePath(entryLevel, n/tileWidth, tileWidth), e.bundle}); err != nil {
 			return err
 		}
 		e.bundle = nil
 	}
-	h := tlog.RecordHash(leaf)
-	for l := 0; ; l++ {
-		if l == len(e.tiles) {
-			e.tiles = append(e.tiles, nil)
+	for height := 0; ; height++ {
+		if height%tileHeight == 0 {
+			if err := e.put(height/tileHeight, n, h, full); err != nil {
+				return err
+			}
 		}
-		tile := append(e.tiles[l], h[:]...)
-		e.tiles[l] = tile
-		if len(tile) < tileWidth*hashSize {
+		if n&1 == 0 {
+			e.peaks = append(e.peaks, h)
 			return nil
 		}
-		if err := full(file{tilePath(l, e.size>>(tileHeight*(l+1))-1, tileWidth), tile}); err != nil {
-			return err
-		}
-		h, e.tiles[l] = subtreeHash(tile), nil
+		last := len(e.peaks) - 1
+		h = nodeHash(e.peaks[last], h)
+		e.peaks, n = e.peaks[:last], n>>1
 	}
+}
+
+// put adds the n-th hash of a level of tiles.
+func (e *edge) put(level int, n uint64, h Hash, full func(file) error) error {
+	if level == len(e.tiles) {
+		e.tiles = append(e.tiles, nil)
+	}
+	if e.tiles[level] == nil {
+		e.tiles[level] = make([]byte, 0, tileWidth*hashSize)
+	}
+	tile := append(e.tiles[level], h[:]...)
+	if e.tiles[level] = tile; n%tileWidth != tileWidth-1 {
+		return nil
+	}
+	e.tiles[level] = nil
+	return full(file{tilePath(level, n/tileWidth, tileWidth), tile})
 }
 
 // partial returns the partial bundle and tiles, of those that have changed since the tree's size was since.
@@ -71,30 +97,38 @@ func (e *edge) outgrown(since uint64) []string {
 	return dirs
 }
 
-// root returns the tree's hash (RFC 6962 section 2.1): its perfect subtrees, folded from the smallest, which is rightmost.
-func (e *edge) root() tlog.Hash {
+// root returns the tree's hash (RFC 6962 section 2.1).
+func (e *edge) root() Hash {
 	if e.size == 0 {
 		return sha256.Sum256(nil)
 	}
-	var root tlog.Hash
-	first := true
-	for _, tile := range e.tiles {
-		for w := len(tile) / hashSize; w > 0; w &= w - 1 {
-			h := subtreeHash(tile[(w&(w-1))*hashSize : w*hashSize])
-			if !first {
-				h = tlog.NodeHash(h, root)
-			}
-			root, first = h, false
-		}
+	root := e.peaks[len(e.peaks)-1]
+	for _, h := range slices.Backward(e.peaks[:len(e.peaks)-1]) {
+		root = nodeHash(h, root)
 	}
 	return root
 }
 
+// setPeaks finds the peaks from the partial tiles.
+func (e *edge) setPeaks() {
+	e.peaks = nil
+	for _, tile := range slices.Backward(e.tiles) {
+		for w, at := len(tile)/hashSize, 0; w > 0; {
+			half := 1
+			for half*2 <= w {
+				half *= 2
+			}
+			e.peaks = append(e.peaks, subtreeHash(tile[at:at+half*hashSize]))
+			w, at = w-half, at+half*hashSize
+		}
+	}
+}
+
 // subtreeHash returns the hash over a power of two of hashes.
-func subtreeHash(hashes []byte) tlog.Hash {
+func subtreeHash(hashes []byte) Hash {
 	if len(hashes) == hashSize {
-		return tlog.Hash(hashes)
+		return Hash(hashes)
 	}
 	half := len(hashes) / 2
-	return tlog.NodeHash(subtreeHash(hashes[:half]), subtreeHash(hashes[half:]))
+	return nodeHash(subtreeHash(hashes[:half]), subtreeHash(hashes[half:]))
 }

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -144,8 +144,14 @@ func openLog(store storage, origin string, key crypto.Signer) (*writer, error) {
 }
 
 func (w *writer) sign(e *edge) ([]byte, error) {
-	text := fmt.Sprintf("%s\n%d\n%v\n", w.signer.Name(), e.size, e.root())
-	return note.Sign(&note.Note{Text: text}, w.signer)
+	return signCheckpoint(w.signer, e)
+}
+
+// signCheckpoint returns the signed checkpoint of the tree.
+func signCheckpoint(s note.Signer, e *edge) ([]byte, error) {
+	root := e.root()
+	text := fmt.Sprintf("%s\n%d\n%s\n", s.Name(), e.size, base64.StdEncoding.EncodeToString(root[:]))
+	return note.Sign(&note.Note{Text: text}, s)
 }
 
 // VerifierKey returns the note verifier key of the log's checkpoints.
@@ -186,7 +192,7 @@ func (w *writer) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 		return 0, errors.New("merkle: the log is full")
 	}
 
-	next := edge{first, slices.Clone(w.edge.tiles), w.edge.bundle}
+	next := w.edge.clone()
 	var files []file
 	for _, leaf := range leaves {
 		next.add(leaf, func(f file) error { files = append(files, f); return nil })

@@ -246,7 +246,8 @@ func (r *Reader) edge(cp Checkpoint) (edge, error) {
 		}
 		e.tiles = append(e.tiles, tile)
 	}
-	if Hash(e.root()) != cp.Root {
+	e.setPeaks()
+	if e.root() != cp.Root {
 		return e, errors.New("its root is another")
 	}
 	return e, nil

@@ -59,7 +59,7 @@ func verify(ctx context.Context, f Files, cp Checkpoint, entry func(uint64, []by
 			return err
 		}
 	}
-	if Hash(e.root()) != cp.Root {
+	if e.root() != cp.Root {
 		return fmt.Errorf("the entries have another root than the checkpoint of size %d", cp.Size)
 	}
 	return nil
