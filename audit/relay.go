@@ -54,6 +54,7 @@ type Relay struct {
 	refused map[string]error // pending events that are not as they were sealed, or are in the log already
 	moved   []error          // entries at the log's end that the ledger gives another index, or none
 	known   known
+	shown   uint64    // the size of the log that was published
 	last    Change    // the marks that were made last
 	sure    time.Time // when the ledger was known to have them
 }
@@ -133,7 +134,10 @@ func (r *Relay) Flush(ctx context.Context) error {
 	}
 	for more := true; more; {
 		var err error
-		if more, err = r.batch(ctx); err != nil {
+		if more, err = r.batch(ctx); err == nil && !more {
+			err = r.publish(ctx)
+		}
+		if err != nil {
 			r.marked = false
 			r.yield(err)
 			if r.fails.Store(!errors.Is(err, merkle.ErrLocked)); r.cfg.Strict && r.fails.Load() {
@@ -150,6 +154,25 @@ func (r *Relay) Flush(ctx context.Context) error {
 		errs = append(errs, r.refused[name])
 	}
 	return errors.Join(errs...)
+}
+
+// A publisher is a log of which others see later what was appended, unless it is asked to show it now. [merkle.Dir] is one.
+type publisher interface {
+	Publish(ctx context.Context) error
+}
+
+// publish shows what was appended to whoever reads the log elsewhere: another node, an auditor.
+func (r *Relay) publish(ctx context.Context) error {
+	l, ok := r.log.(publisher)
+	size := r.size.Load()
+	if !ok || r.shown == size {
+		return nil
+	}
+	err := l.Publish(ctx)
+	if err == nil {
+		r.shown = size
+	}
+	return err
 }
 
 // A releaser is a log that one of several nodes can give to another. [LogDir] is one.

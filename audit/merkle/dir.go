@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -26,24 +25,33 @@ var ErrLocked = errors.New("merkle: the log is open elsewhere")
 // a later checkpoint can tell: see [VerifyConsistency]. A [Relay] compares the log's end with what the ledger knows of it.
 type Dir struct {
 	dir, origin, vkey string
+	mark              string // see [WithMark]
 	key               crypto.Signer
-	read              *os.Root // for when there is another writer
+	hook              func(step) error // for tests
+	read              *os.Root         // for when there is another writer
 
 	mu     sync.Mutex
-	w      *writer     // while this one has the log
+	w      *dirWriter  // while this one has the log
 	seen   *Checkpoint // the last one that this one has written, or read when it was opened
-	files  *dirFiles
 	closed bool
 }
 
 var _ Log = (*Dir)(nil)
 
+// A DirOption says more about a log directory.
+type DirOption func(*Dir)
+
+// WithMark keeps the log's last checkpoint in a file elsewhere, in a directory that is there: best where who can write the log's directory cannot. A log
+// that has not come as far as its mark, or does not go on from it, is not opened. The mark is written each time that the directory is; the file may be
+// what a new log begins with, but is not made anew for a log that has entries.
+func WithMark(file string) DirOption { return func(l *Dir) { l.mark = file } }
+
 // OpenDir opens the log in dir for writing, and begins one if there is none. The origin is a name such as "example.org/gateway", of ASCII
 // letters, digits and . _ - @ = ~ : / only. The key is an Ed25519 key, the same at every opening. A log that another writer has
 // open is [ErrLocked]. A log of another origin or key, and one whose files do not end as the checkpoint says, is an error; what
 // a crash left behind the checkpoint is not, and is written over.
-func OpenDir(dir, origin string, key crypto.Signer) (*Dir, error) {
-	l, err := ShareDir(dir, origin, key)
+func OpenDir(dir, origin string, key crypto.Signer, options ...DirOption) (*Dir, error) {
+	l, err := ShareDir(dir, origin, key, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +67,7 @@ func OpenDir(dir, origin string, key crypto.Signer) (*Dir, error) {
 // ShareDir is [OpenDir] for several processes that have the directory: where another writer has the log, it can be read, and
 // [Dir.Append] is [ErrLocked] until that writer has closed it or its process has ended. Whoever appends first after that is the writer from
 // then on. There must be a log, or nobody else to begin it.
-func ShareDir(dir, origin string, key crypto.Signer) (*Dir, error) {
+func ShareDir(dir, origin string, key crypto.Signer, options ...DirOption) (*Dir, error) {
 	if err := canon.CheckName(origin, '/'); err != nil {
 		return nil, fmt.Errorf("merkle: origin: %w", err)
 	}
@@ -68,6 +76,9 @@ func ShareDir(dir, origin string, key crypto.Signer) (*Dir, error) {
 		return nil, err
 	}
 	l := &Dir{dir: dir, origin: origin, vkey: vkey, key: key}
+	for _, o := range options {
+		o(l)
+	}
 	if err := l.take(); err != nil && !errors.Is(err, ErrLocked) {
 		return nil, err
 	}
@@ -100,49 +111,24 @@ func (l *Dir) take() error {
 			return fmt.Errorf("merkle: the log has gone: %w", err)
 		}
 	}
-	d, err := openDir(l.dir)
+	d, err := openDir(l.dir, l.hook)
 	if errors.Is(err, ErrLocked) {
 		return err
 	}
 	if err != nil {
 		return fmt.Errorf("merkle: log directory: %w", err)
 	}
-	w, err := openLog(d, l.origin, l.key)
-	if err == nil {
-		err = l.follows(w)
-	}
+	w, err := openDirWriter(d, l.origin, l.key, l.mark, l.seen)
 	if err != nil {
 		d.close()
 		return err
 	}
-	l.w, l.files = w, d
+	l.w = w
 	return l.saw(*w.signed.Load())
 }
 
-// follows reports that the log of w does not go on from what was seen of it.
-func (l *Dir) follows(w *writer) error {
-	if l.seen == nil {
-		return nil
-	}
-	r, err := NewReader(w, l.vkey)
-	if err != nil {
-		return err
-	}
-	now, err := r.Checkpoint()
-	if err != nil {
-		return err
-	}
-	var proof Proof
-	if now.Size > l.seen.Size && l.seen.Size > 0 {
-		if proof, err = r.Consistency(*l.seen, now); err != nil {
-			return err
-		}
-	}
-	return VerifyConsistency(*l.seen, now, proof)
-}
-
 // writer returns the writer, if l is it.
-func (l *Dir) writer() *writer {
+func (l *Dir) writer() *dirWriter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.w
@@ -180,7 +166,8 @@ func (l *Dir) notice(signed []byte) {
 	}
 }
 
-// Append adds the leaves in their order and returns the index of the first. After an error in writing, the next call opens the log again.
+// Append adds the leaves in their order and returns the index of the first. After an error in writing, the next call opens the log again. While more
+// waits to be put into tiles than the log keeps in memory, it waits; that it cannot be is an error.
 func (l *Dir) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	l.mu.Lock()
 	if l.w == nil && !l.closed {
@@ -199,28 +186,41 @@ func (l *Dir) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.w == w && !l.closed {
-			l.w = nil
-			return 0, errors.Join(err, l.saw(*w.signed.Load()), l.files.close())
+			return 0, errors.Join(err, l.drop())
 		}
 	}
 	return first, err
+}
+
+// drop gives up the writing.
+func (l *Dir) drop() error {
+	w := l.w
+	l.w = nil
+	err := w.close()
+	return errors.Join(l.saw(*w.signed.Load()), err)
+}
+
+// Publish puts everything that was appended before into tiles, and under the directory's checkpoint, which otherwise happens within about a second:
+// whoever reads the directory sees it then.
+func (l *Dir) Publish(context.Context) error {
+	w := l.writer()
+	if w == nil || w.ended() {
+		return nil
+	}
+	return w.publish()
 }
 
 // Release lets others write the log, as Close does, but goes on reading it, and takes it again at the next Append if nobody else has.
 func (l *Dir) Release() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w := l.w
-	if w == nil || l.closed {
+	if l.w == nil || l.closed {
 		return nil
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.failed, l.w = fs.ErrClosed, nil
-	return errors.Join(l.saw(*w.signed.Load()), l.files.close())
+	return l.drop()
 }
 
-// Close ends the log's writing, after what is being appended, and lets others open it.
+// Close ends the log's writing, after what is being appended, publishes that, and lets others open it.
 func (l *Dir) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -228,25 +228,21 @@ func (l *Dir) Close() error {
 		return nil
 	}
 	l.closed = true
-	var errs []error
-	if w := l.w; w != nil {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.failed = fs.ErrClosed
-		errs = append(errs, l.files.close())
+	var err error
+	if l.w != nil {
+		err = l.drop()
 	}
 	if l.read != nil {
-		errs = append(errs, l.read.Close())
+		err = errors.Join(err, l.read.Close())
 	}
-	return errors.Join(errs...)
+	return err
 }
 
-// dirFiles is a storage in a directory. A file is written as tempFile in the top directory and renamed, so that at most that is left over.
+// dirFiles is a directory that is locked.
 type dirFiles struct {
-	root *os.Root
+	disk *disk
 	lock *os.File
-	info fs.FileInfo     // of the directory
-	made map[string]bool // directories that are known to be durable
+	info fs.FileInfo // of the directory
 }
 
 const (
@@ -261,20 +257,22 @@ var openDirs struct {
 	list []fs.FileInfo
 }
 
-func openDir(dir string) (_ *dirFiles, err error) {
+func openDir(dir string, hook func(step) error) (_ *dirFiles, err error) {
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, err
 	}
-	d := &dirFiles{made: map[string]bool{}}
+	d := &dirFiles{}
 	defer func() {
 		if err != nil {
 			d.close()
 		}
 	}()
-	if d.root, err = os.OpenRoot(dir); err != nil {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
 		return nil, err
 	}
-	info, err := d.root.Stat(".")
+	d.disk = &disk{root: root, hook: hook}
+	info, err := root.Stat(".")
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +281,7 @@ func openDir(dir string) (_ *dirFiles, err error) {
 	if slices.ContainsFunc(openDirs.list, func(o fs.FileInfo) bool { return os.SameFile(o, info) }) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
 	}
-	if d.lock, err = d.root.OpenFile(lockFileName, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if d.lock, err = root.OpenFile(lockFileName, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
 	if err := durable.Lock(d.lock); err != nil {
@@ -292,13 +290,7 @@ func openDir(dir string) (_ *dirFiles, err error) {
 		}
 		return nil, fmt.Errorf("%w: %s", err, dir)
 	}
-	if err := d.root.Remove(tempFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	if _, err := d.root.Lstat(checkpointFile); errors.Is(err, fs.ErrNotExist) {
-		if _, err := d.root.Lstat("tile"); !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s has tiles and no checkpoint", dir)
-		}
+	if _, err := root.Lstat(checkpointFile); errors.Is(err, fs.ErrNotExist) {
 		if err := durable.SyncDir(filepath.Dir(filepath.Clean(dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
@@ -319,83 +311,10 @@ func (d *dirFiles) close() error {
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
 	}
-	if d.root != nil {
-		errs = append(errs, d.root.Close())
+	if d.disk != nil {
+		errs = append(errs, d.disk.root.Close())
 	}
 	return errors.Join(errs...)
 }
 
-func (d *dirFiles) ReadFile(name string) ([]byte, error) { return d.root.ReadFile(name) }
-
-func (d *dirFiles) write(files []file) error {
-	var dirs []string
-	for _, f := range files {
-		dir := path.Dir(f.name)
-		if err := d.makeDir(dir); err != nil {
-			return err
-		}
-		if err := d.put(f); err != nil {
-			return err
-		}
-		if !slices.Contains(dirs, dir) {
-			dirs = append(dirs, dir)
-		}
-	}
-	for _, dir := range dirs {
-		if err := d.sync(dir); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// put writes f's content and only then gives it f's name.
-func (d *dirFiles) put(f file) error {
-	t, err := d.root.OpenFile(tempFile, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = t.Write(f.data)
-	if err == nil {
-		err = t.Sync()
-	}
-	if err := errors.Join(err, t.Close()); err != nil {
-		return err
-	}
-	return d.root.Rename(tempFile, f.name)
-}
-
-// makeDir makes dir if there is none, and it and those above it durable.
-func (d *dirFiles) makeDir(dir string) error {
-	if dir == "." || d.made[dir] {
-		return nil
-	}
-	parent := path.Dir(dir)
-	if err := d.makeDir(parent); err != nil {
-		return err
-	}
-	if err := d.root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if err := d.sync(parent); err != nil {
-		return err
-	}
-	if len(d.made) > 1000 {
-		clear(d.made)
-	}
-	d.made[dir] = true
-	return nil
-}
-
-func (d *dirFiles) sync(dir string) error {
-	f, err := d.root.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-func (d *dirFiles) remove(dir string) {
-	delete(d.made, dir)
-	d.root.RemoveAll(dir) // what is left is not read
-}
+func (d *dirFiles) ReadFile(name string) ([]byte, error) { return d.disk.root.ReadFile(name) }

@@ -26,7 +26,7 @@ func (e *edge) add(leaf []byte, full func(file) error) error {
 
 // addHash is add for a leaf of which the hash is known.
 func (e *edge) addHash(leaf []byte, h Hash, full func(file) error) error {
-	e.bundle = append(binary.BigEndian.AppendUint16(e.bundle, uint16(len(leaf))), leaf...)
+	e.bundle = appendLeaf(e.bundle, leaf)
 	n := e.size
 	e.size++
 	if e.size%tileWidth == 0 {
@@ -49,6 +49,11 @@ func (e *edge) addHash(leaf []byte, h Hash, full func(file) error) error {
 		h = nodeHash(e.peaks[last], h)
 		e.peaks, n = e.peaks[:last], n>>1
 	}
+}
+
+// appendLeaf appends a leaf as a bundle holds it (c2sp.org/tlog-tiles).
+func appendLeaf(b, leaf []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(leaf))), leaf...)
 }
 
 // put adds the n-th hash of a level of tiles.

@@ -12,24 +12,50 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 )
 
-func share(t rapid.TB, dir string) *Dir {
-	l, err := ShareDir(dir, logOrigin, logKey(0))
+func share(t rapid.TB, dir string, options ...DirOption) *Dir {
+	l, err := ShareDir(dir, logOrigin, logKey(0), options...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
+// faults make the steps of a disk fail, from the n-th on.
+type faults struct {
+	mu sync.Mutex
+	on bool
+	n  int
+}
+
+func (f *faults) option(l *Dir) { l.hook = f.step }
+
+func (f *faults) step(step) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n--; f.on && f.n < 0 {
+		return errInjected
+	}
+	return nil
+}
+
+func (f *faults) set(on bool, n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.on, f.n = on, n
+}
+
 // A sharer is one who shares a log, and the last checkpoint that was read through it.
 type sharer struct {
 	*Dir
-	last *Checkpoint
+	faults faults
+	last   *Checkpoint
 }
 
 // read reads the log, which must be that of the leaves, and go on from what was read before.
@@ -59,7 +85,8 @@ func TestLogIsWrittenByOneAndReadByAll(t *testing.T) {
 		ctx, all := context.Background(), make([]*sharer, 3)
 		var log naiveTree
 		for i := range all {
-			all[i] = &sharer{Dir: share(t, dir)}
+			all[i] = &sharer{}
+			all[i].Dir = share(t, dir, all[i].faults.option)
 			defer func() { all[i].Close() }()
 		}
 		holder := 0
@@ -85,15 +112,18 @@ func TestLogIsWrittenByOneAndReadByAll(t *testing.T) {
 				if holder < 0 {
 					return
 				}
-				w, leaves := all[holder].writer(), someLeaves(1_000_000+len(log.leaves), 3)
-				w.store = &faultyStore{w.store, rapid.IntRange(0, 8).Draw(t, "writes"), rapid.Bool().Draw(t, "after")}
+				leaves := someLeaves(1_000_000+len(log.leaves), 3)
+				all[holder].faults.set(true, rapid.IntRange(0, 6).Draw(t, "steps"))
 				_, err := all[holder].Append(ctx, leaves)
 				if err == nil {
+					err = all[holder].Publish(ctx)
 					log.add(t, leaves)
-					w.store = w.store.(*faultyStore).storage
+					if all[holder].faults.set(false, 0); err != nil && !errors.Is(err, errInjected) {
+						t.Fatal(err)
+					}
 					return
 				}
-				if !errors.Is(err, errInjected) {
+				if all[holder].faults.set(false, 0); !errors.Is(err, errInjected) {
 					t.Fatal(err)
 				}
 				next := one()
@@ -125,13 +155,18 @@ func TestLogIsWrittenByOneAndReadByAll(t *testing.T) {
 				if holder == i {
 					holder = -1
 				}
-				if all[i].Dir = share(t, dir); holder < 0 {
+				if all[i].Dir = share(t, dir, all[i].faults.option); holder < 0 {
 					holder = i
 				}
 			},
 		}
 		for range rapid.IntRange(1, 8).Draw(t, "acts") {
 			acts[rapid.SampledFrom([]string{"append", "append", "fail", "release", "close"}).Draw(t, "act")]()
+			if holder >= 0 { // for the others to see
+				if err := all[holder].Publish(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
 			all[one()].read(t, &log)
 		}
 		for _, s := range all {
@@ -165,11 +200,9 @@ func TestLogThatDoesNotGoOnIsNotTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	half := maps.Clone(history[275])
-	half[checkpointFile] = history[20][checkpointFile]
 	for name, files := range map[string]map[string][]byte{
 		"gone": nil, "empty": {}, "begun anew": history[0], "set back": history[5], "set back a little": history[20], "forked": snapshot(t, fork),
-		"a stranger's": snapshot(t, stranger), "without tiles": {checkpointFile: history[275][checkpointFile]}, "with an older checkpoint": half,
+		"a stranger's": snapshot(t, stranger), "without tiles": {checkpointFile: history[275][checkpointFile]},
 	} {
 		for _, seen := range []string{"when it was opened", "when it was read", "when it was released", "when it failed"} {
 			restore(t, dir, history[20])
@@ -190,12 +223,13 @@ func TestLogThatDoesNotGoOnIsNotTaken(t *testing.T) {
 			case "when it was released", "when it failed":
 				reader.Close()
 				restore(t, dir, history[275])
-				if reader = share(t, dir); seen == "when it failed" {
-					w := reader.writer()
-					w.store = &faultyStore{w.store, 0, false}
+				var f faults
+				if reader = share(t, dir, f.option); seen == "when it failed" {
+					f.set(true, 0)
 					if _, err := reader.Append(t.Context(), someLeaves(0, 1)); !errors.Is(err, errInjected) {
 						t.Fatal(err)
 					}
+					f.set(false, 0)
 				}
 				reader.Release()
 			}

@@ -26,6 +26,19 @@ func tilePath(level int, n uint64, width int) string {
 	return "tile/" + strings.Replace(strings.TrimPrefix(p, "tile/8/"), "data/", "entries/", 1)
 }
 
+// parseTilePath reads what tilePath writes.
+func parseTilePath(name string) (level int, n uint64, width int, ok bool) {
+	rest, ok := strings.CutPrefix(name, "tile/")
+	if !ok {
+		return 0, 0, 0, false
+	}
+	t, err := tlog.ParseTilePath("tile/8/" + strings.Replace(rest, "entries/", "data/", 1))
+	if err != nil || tilePath(t.L, uint64(t.N), t.W) != name {
+		return 0, 0, 0, false
+	}
+	return t.L, uint64(t.N), t.W, true
+}
+
 // Paths yields the paths of the resources that a tree of the size consists of, besides the checkpoint: each bundle and tile once, the last ones
 // partial.
 func Paths(size uint64) iter.Seq[string] {

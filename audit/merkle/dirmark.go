@@ -1,0 +1,74 @@
+package merkle
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// A markFile keeps a log's last checkpoint somewhere else. A nil one keeps nothing.
+type markFile struct {
+	disk *disk
+	name string
+}
+
+func openMark(path string, hook func(step) error) (*markFile, error) {
+	if path == "" {
+		return nil, nil
+	}
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	return &markFile{&disk{root: root, hook: hook}, filepath.Base(path)}, nil
+}
+
+func (m *markFile) replace(signed []byte) error {
+	return m.disk.replace(m.name, m.name+tempFile, signed)
+}
+
+func (m *markFile) close() error {
+	if m == nil {
+		return nil
+	}
+	return m.disk.root.Close()
+}
+
+// check reports that the log is not the one of which the mark was made. The log is as large as it gets.
+func (m *markFile) check(l Files, cp Checkpoint, vkey string) error {
+	if m == nil {
+		return nil
+	}
+	signed, err := m.disk.root.ReadFile(m.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if cp.Size == 0 {
+			return m.replace(cp.Note)
+		}
+		return fmt.Errorf("%w: its mark is not there; to begin one, put a checkpoint there that you trust", ErrRewound)
+	}
+	if err != nil {
+		return err
+	}
+	mark, err := ParseCheckpoint(signed, vkey)
+	if err != nil {
+		return fmt.Errorf("%w: its mark: %w", ErrForeign, err)
+	}
+	return follows(l, mark, cp, vkey)
+}
+
+// follows reports that the log, whose checkpoint is now, does not go on from the one that was seen of it.
+func follows(l Files, seen, now Checkpoint, vkey string) error {
+	if seen.Size > now.Size {
+		return fmt.Errorf("%w: it has %d entries, and had %d", ErrRewound, now.Size, seen.Size)
+	}
+	r, err := NewReader(l, vkey)
+	if err != nil {
+		return err
+	}
+	if _, err := r.Consistency(seen, now); err != nil {
+		return fmt.Errorf("%w: %w", ErrForked, err)
+	}
+	return nil
+}
