@@ -55,25 +55,12 @@ func (w *dirWriter) open() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range p.old { // only now, so that what does not open stays as it was
-		if err := w.files.disk.remove(name); err != nil {
-			return err
-		}
-	}
 	if w.mark != nil {
-		if err := tidy(w.mark.disk, w.mark.name+tempFile); err != nil {
+		if err := w.mark.disk.removeAll([]string{w.mark.name + tempFile}); err != nil {
 			return err
 		}
 	}
-	return tidy(w.files.disk, tempFile)
-}
-
-// tidy removes what a crash may have left.
-func tidy(d *disk, name string) error {
-	if _, err := d.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return d.remove(name)
+	return w.files.disk.removeAll(append(p.old, tempFile)) // only now, so that what does not open stays as it was
 }
 
 // check checks the log, as large as it gets, against what is known of it otherwise.
@@ -180,6 +167,18 @@ func (w *dirWriter) goOn(p *replay) error {
 	j.note, j.size = p.last, p.size
 	j.last = segment{number: p.number, length: p.length}
 	if err := w.publish(); err != nil {
+		return err
+	}
+	var outgrown []string // since the journal begins; what had been outgrown by then is not there any more
+	for level := 0; level < len(w.edge.tiles); level++ {
+		for n := p.base >> (tileHeight * (level + 1)); n < p.size>>(tileHeight*(level+1)); n++ {
+			outgrown = append(outgrown, tilePath(level, n, tileWidth)+".p")
+			if level == 0 {
+				outgrown = append(outgrown, tilePath(entryLevel, n, tileWidth)+".p")
+			}
+		}
+	}
+	if err := w.files.disk.removeAll(outgrown); err != nil {
 		return err
 	}
 	p.old = append(p.old, p.files...)

@@ -256,13 +256,11 @@ func (w *dirWriter) writeTree(e *edge, signed []byte, full map[string][]byte) er
 			return err
 		}
 	}
-	if err := w.journal.release(e.size); err != nil {
+	if err := w.files.disk.removeAll(e.outgrown(w.settled)); err != nil {
 		return err
 	}
-	for _, dir := range e.outgrown(w.settled) {
-		if err := w.files.disk.remove(dir); err != nil {
-			return err
-		}
+	if err := w.journal.release(e.size); err != nil {
+		return err
 	}
 	w.settled = e.size
 	return nil

@@ -17,6 +17,7 @@ type disk struct {
 // A step changes a disk.
 type step struct {
 	op   string
+	dir  string // of the disk
 	name string
 	data []byte // what is written,
 	at   int64  // and where
@@ -37,6 +38,7 @@ func (d *disk) do(s step) error {
 	if d.hook == nil {
 		return nil
 	}
+	s.dir = d.root.Name()
 	return d.hook(s)
 }
 
@@ -125,6 +127,26 @@ func (d *disk) remove(name string) error {
 	}
 	delete(d.made, name)
 	return d.root.RemoveAll(name)
+}
+
+// removeAll removes what there is of the files and directories, durably.
+func (d *disk) removeAll(names []string) error {
+	dirs := map[string]bool{}
+	for _, name := range names {
+		if _, err := d.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := d.remove(name); err != nil {
+			return err
+		}
+		dirs[path.Dir(name)] = true
+	}
+	for dir := range dirs {
+		if err := d.syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replace makes data the content of a file, durably, all of it or none.
