@@ -26,6 +26,13 @@ type story struct {
 	acked     func(n int) // is called when so many leaves in all have been acknowledged
 }
 
+// shortSegments makes the journal's segments short, so that the story fills many.
+func shortSegments(t *testing.T) {
+	first, large := firstSegment, largeSegment
+	firstSegment, largeSegment = 4<<10, 32<<10
+	t.Cleanup(func() { firstSegment, largeSegment = first, large })
+}
+
 // storySteps are how many leaves are appended at a time; 0 publishes, -1 opens the log again.
 var storySteps = []int{1, 2, 0, 252, 1, 1, 0, 300, 5, -1, 3, 0, 600, -1, -1, 1, 256, 0, 2}
 
@@ -144,6 +151,7 @@ func noStrays(t testing.TB, dir string, size uint64) {
 
 // TestKilledAtEveryStepLosesNothingAcknowledged: the process is killed before each write, sync, rename, creation and removal in turn.
 func TestKilledAtEveryStepLosesNothingAcknowledged(t *testing.T) {
+	shortSegments(t)
 	if at, dir, ok := strings.Cut(os.Getenv(childDir), "|"); ok { // in the process that is killed
 		var mu sync.Mutex
 		n := 0
@@ -306,7 +314,8 @@ func (g *ghost) fail() cut {
 
 // TestPowerFailureAtEveryStepLosesNothingAcknowledged: before each step, of all that no sync has made durable any part may be on the disk or not.
 func TestPowerFailureAtEveryStepLosesNothingAcknowledged(t *testing.T) {
-	for seed := range uint64(3) {
+	shortSegments(t)
+	for seed := range uint64(rounds(t, 1)) {
 		dir := t.TempDir()
 		if err := os.Mkdir(filepath.Join(dir, "mark"), 0o700); err != nil {
 			t.Fatal(err)
@@ -345,4 +354,14 @@ func TestPowerFailureAtEveryStepLosesNothingAcknowledged(t *testing.T) {
 			}
 		}
 	}
+}
+
+// rounds returns n, or how many rounds the environment asks for.
+func rounds(t testing.TB, n int) int {
+	if text := os.Getenv("BAILIWICK_ROUNDS"); text != "" {
+		if _, err := fmt.Sscan(text, &n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
 }

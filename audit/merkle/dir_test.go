@@ -43,7 +43,7 @@ func mustRefuse(t testing.TB, dir, origin string, key crypto.Signer) error {
 func snapshot(t testing.TB, dir string) map[string][]byte {
 	files := map[string][]byte{}
 	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && name != lockFileName {
+		if err == nil && !d.IsDir() && d.Name() != lockFileName {
 			files[name], err = os.ReadFile(filepath.Join(dir, name))
 		}
 		return err

@@ -14,11 +14,15 @@ import (
 )
 
 const (
-	journalDir   = ".journal"
-	sparePrefix  = "spare-"
-	firstSegment = 256 << 10 // bytes of the first segment; each is twice as long as the one before
-	largeSegment = 8 << 20   // up to this
-	maxSpares    = 2
+	journalDir  = ".journal"
+	sparePrefix = "spare-"
+	maxSpares   = 2
+)
+
+// Segments are of these lengths, in bytes. Tests have shorter ones.
+var (
+	firstSegment int64 = 256 << 10 // each is twice as long as the one before
+	largeSegment int64 = 8 << 20   // up to this
 )
 
 // A journal is what was appended and is not in tiles yet: records in segments, which are files of zeros that were written before, so that a record is
@@ -81,7 +85,7 @@ func (j *journal) put(s *segment, r record) error {
 		return errors.Join(fmt.Errorf("%s is not there any more", s.name), err)
 	}
 	s.off += int64(len(j.buf))
-	if cap(j.buf) > largeSegment {
+	if int64(cap(j.buf)) > largeSegment {
 		j.buf = nil
 	}
 	return nil
