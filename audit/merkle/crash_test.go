@@ -172,7 +172,7 @@ func TestKilledAtEveryStepLosesNothingAcknowledged(t *testing.T) {
 		return
 	}
 	for n := 0; ; n++ {
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		if err := os.Mkdir(filepath.Join(dir, "mark"), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -316,7 +316,7 @@ func (g *ghost) fail() cut {
 func TestPowerFailureAtEveryStepLosesNothingAcknowledged(t *testing.T) {
 	shortSegments(t)
 	for seed := range uint64(rounds(t, 1)) {
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		if err := os.Mkdir(filepath.Join(dir, "mark"), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -334,8 +334,8 @@ func TestPowerFailureAtEveryStepLosesNothingAcknowledged(t *testing.T) {
 		if len(g.cuts) < 100 {
 			t.Errorf("the story has only %d steps", len(g.cuts))
 		}
+		at := filepath.Join(memoryDir(t), "at")
 		for i, c := range g.cuts {
-			at := filepath.Join(t.TempDir(), "at")
 			err := errors.Join(os.MkdirAll(filepath.Join(at, "log"), 0o700), os.Mkdir(filepath.Join(at, "mark"), 0o700))
 			for _, name := range slices.Sorted(maps.Keys(c.files)) {
 				if to := filepath.Join(at, name); c.files[name] == nil {
@@ -364,4 +364,14 @@ func rounds(t testing.TB, n int) int {
 		}
 	}
 	return n
+}
+
+// memoryDir returns a new directory, in memory if there is a file system for that: where what a sync is good for is simulated, none has to be waited for.
+func memoryDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "bailiwick-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

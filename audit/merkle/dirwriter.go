@@ -46,6 +46,7 @@ type dirWriter struct {
 	stopped            sync.WaitGroup
 
 	committing sync.Mutex // while something is being appended
+	body       []byte     // of the last record, to be used again
 
 	publishing sync.Mutex
 	published  Checkpoint // as it is in the directory
@@ -169,13 +170,16 @@ func (w *dirWriter) record(calls []*call) (err error) {
 	if uint64(count) > maxSize-first || size+2*count > maxBody {
 		return errors.New("there is no room for so many leaves")
 	}
-	body := make([]byte, 0, size+2*count)
+	body := slices.Grow(w.body[:0], size+2*count)
 	for _, c := range calls {
 		c.first = next.size
 		for i, leaf := range c.leaves {
 			body = appendLeaf(body, leaf)
 			next.addHash(leaf, c.hashes[i], func(f file) error { full[f.name] = f.data; return nil })
 		}
+	}
+	if w.body = body; cap(body) > maxCommit*2 {
+		w.body = nil
 	}
 	signed, err := signCheckpoint(w.signer, &next)
 	if err != nil {

@@ -33,7 +33,7 @@ func (e *edge) addHash(leaf []byte, h Hash, full func(file) error) error {
 		if err := full(file{tilePath(entryLevel, n/tileWidth, tileWidth), e.bundle}); err != nil {
 			return err
 		}
-		e.bundle = nil
+		e.bundle = make([]byte, 0, len(e.bundle)+len(e.bundle)/8) // about as much again
 	}
 	for height := 0; ; height++ {
 		if height%tileHeight == 0 {

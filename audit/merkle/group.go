@@ -22,13 +22,26 @@ type call struct {
 	turn   chan bool // says that it is done, or by true that it leads now
 }
 
+// ended are calls that are over, to be used again.
+var ended = sync.Pool{New: func() any { return &call{turn: make(chan bool, 1)} }}
+
 func newCall(leaves [][]byte) *call {
-	c := &call{leaves: leaves, hashes: make([]Hash, len(leaves)), turn: make(chan bool, 1)}
-	for i, leaf := range leaves { // here, and not under the group's lock: while others are being written
-		c.hashes[i] = LeafHash(leaf)
+	c := ended.Get().(*call)
+	*c = call{leaves: leaves, hashes: c.hashes[:0], turn: c.turn}
+	for _, leaf := range leaves { // here, and not under the group's lock: while others are being written
+		c.hashes = append(c.hashes, LeafHash(leaf))
 		c.size += len(leaf)
 	}
 	return c
+}
+
+func (c *call) end() (uint64, error) {
+	first, err := c.first, c.err
+	if c.leaves, c.err = nil, nil; cap(c.hashes) > 1024 {
+		c.hashes = nil
+	}
+	ended.Put(c)
+	return first, err
 }
 
 // append returns when the leaves have been committed, or were not.
@@ -40,7 +53,7 @@ func (g *group) append(leaves [][]byte) (uint64, error) {
 	g.leading = true
 	g.mu.Unlock()
 	if !lead && !<-c.turn {
-		return c.first, c.err
+		return c.end()
 	}
 	calls := g.next()
 	g.commit(calls)
@@ -54,7 +67,7 @@ func (g *group) append(leaves [][]byte) (uint64, error) {
 			other.turn <- false
 		}
 	}
-	return c.first, c.err
+	return c.end()
 }
 
 // next takes the calls of the next commit, the first of which is the leader's.

@@ -35,7 +35,7 @@ func mutationScenes(t *testing.T) []*scene {
 			s.name = "killed"
 		}
 		fork := ""
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		if err := os.Mkdir(filepath.Join(dir, "mark"), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func (s *scene) found(t *testing.T, dir string) (how, differs string) {
 func TestEveryMutationIsFound(t *testing.T) {
 	shortSegments(t)
 	scenes := mutationScenes(t)
-	dir := filepath.Join(t.TempDir(), "at")
+	dir := filepath.Join(memoryDir(t), "at")
 	found, harmless := map[string]int{}, map[string]int{}
 	for i, s := range scenes {
 		restore(t, dir, s.files)

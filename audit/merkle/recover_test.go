@@ -67,7 +67,7 @@ func openedSize(t *testing.T, dir string, files map[string][]byte) (uint64, erro
 func TestDamagedJournalIsRefused(t *testing.T) {
 	shortSegments(t)
 	files := unpublished(t, logOrigin, 0, 10, 1, 1, 1)
-	dir := filepath.Join(t.TempDir(), "at")
+	dir := filepath.Join(memoryDir(t), "at")
 	segment := files[firstName]
 	at := offsets(t, segment) // the base, ten leaves, and three times one
 	if len(at) != 6 {
@@ -87,7 +87,7 @@ func TestDamagedJournalIsRefused(t *testing.T) {
 // TestJournalIsSignedFor: whoever can write the journal, and its checksums, cannot put other entries into it.
 func TestJournalIsSignedFor(t *testing.T) {
 	files := unpublished(t, logOrigin, 0, 10, 1, 1)
-	dir := filepath.Join(t.TempDir(), "at")
+	dir := filepath.Join(memoryDir(t), "at")
 	segment := files[firstName]
 	at := offsets(t, segment)
 	for what, edit := range map[string]func(r *record) bool{
