@@ -13,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
 	"github.com/transparency-dev/tessera/api"
 	"github.com/transparency-dev/tessera/client"
 	"github.com/transparency-dev/tessera/fsck"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
@@ -59,6 +61,20 @@ func check(dir string) error {
 	}
 }
 
+func mustAppend(t *testing.T, l *merkle.Dir, to int) {
+	first, err := l.Append(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var leaves [][]byte
+	for i := int(first); i < to; i++ {
+		leaves = append(leaves, fmt.Appendf(nil, "leaf %d", i))
+	}
+	if _, err := l.Append(t.Context(), leaves); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // grow makes the log in dir as large as each of the sizes, one after the other.
 func grow(t *testing.T, dir string, sizes ...int) {
 	for _, size := range sizes {
@@ -66,31 +82,131 @@ func grow(t *testing.T, dir string, sizes ...int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		first, err := l.Append(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var leaves [][]byte
-		for i := int(first); i < size; i++ {
-			leaves = append(leaves, fmt.Appendf(nil, "leaf %d", i))
-		}
-		if _, err := l.Append(t.Context(), leaves); err != nil {
-			t.Fatal(err)
-		}
+		mustAppend(t, l, size)
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func TestTesseraAcceptsTheLog(t *testing.T) {
-	dir := t.TempDir()
-	for _, size := range []int{1, 2, 255, 256, 257, 300, 512, 1000, 65536, 66000} {
-		grow(t, dir, size)
+// takeOver makes the log in dir as large as size by one who does not close it, and whose process ends: what it leaves is a copy of the directory. Another
+// goes on from there with half of the entries, and a third takes it from that one.
+func takeOver(t *testing.T, dir string, size int) (now string) {
+	l, err := merkle.OpenDir(dir, origin, logKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	first, err := l.Append(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, l, int(first)+(size-int(first))/3)
+	now = filepath.Join(t.TempDir(), "log")
+	if err := os.CopyFS(now, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	var nodes []*merkle.Dir
+	for range 2 {
+		n, err := merkle.ShareDir(now, origin, logKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		nodes = append(nodes, n)
+	}
+	mustAppend(t, nodes[0], int(first)+(size-int(first))/2)
+	if err := nodes[0].Release(); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, nodes[1], size)
+	return now
+}
+
+var sizes = []int{0, 1, 255, 256, 257, 65_536, 100_001}
+
+// TestOthersReadTheLog: Tessera's check and client and the reader of Go's checksum database read it at each size, and prove that it is one log.
+func TestOthersReadTheLog(t *testing.T) {
+	ctx, dir := t.Context(), filepath.Join(t.TempDir(), "log")
+	vkey, err := merkle.VerifierKey(origin, logKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := note.NewVerifier(vkey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last []byte
+	for i, size := range sizes {
+		if i%2 == 0 {
+			grow(t, dir, size)
+		} else {
+			dir = takeOver(t, dir, size)
+		}
 		if err := check(dir); err != nil {
 			t.Errorf("size %d: %v", size, err)
 		}
+		f := client.FileFetcher{Root: dir}
+		if last == nil {
+			last, err = f.ReadCheckpoint(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		tracker, err := client.NewLogStateTracker(ctx, f.ReadTile, last, v, origin, client.UnilateralConsensus(f.ReadCheckpoint))
+		if err == nil {
+			_, _, last, err = tracker.Update(ctx) // which proves that the log goes on from the last one
+		}
+		now := tracker.Latest()
+		if err != nil || now.Size != uint64(size) {
+			t.Fatalf("size %d is %d: %v", size, now.Size, err)
+		}
+		if size == 0 {
+			continue
+		}
+		builder, err := client.NewProofBuilder(ctx, now.Size, f.ReadTile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree := tlog.TileHashReader(tlog.Tree{N: int64(size), Hash: tlog.Hash(now.Hash)}, tileReader(dir))
+		for _, index := range []int{0, size / 3, size / 2, size - 1} {
+			leaf := fmt.Appendf(nil, "leaf %d", index)
+			p, err := builder.InclusionProof(ctx, uint64(index))
+			if err == nil {
+				err = proof.VerifyInclusion(rfc6962.DefaultHasher, uint64(index), now.Size, rfc6962.DefaultHasher.HashLeaf(leaf), p, now.Hash)
+			}
+			if err != nil {
+				t.Errorf("size %d, entry %d: %v", size, index, err)
+			}
+			record, err := tlog.ProveRecord(int64(size), int64(index), tree)
+			if err == nil {
+				err = tlog.CheckRecord(record, int64(size), tlog.Hash(now.Hash), int64(index), tlog.RecordHash(leaf))
+			}
+			if err != nil {
+				t.Errorf("size %d, entry %d: %v", size, index, err)
+			}
+			bundle, err := client.GetEntryBundle(ctx, f.ReadEntryBundle, uint64(index/256), now.Size)
+			if err != nil || string(bundle.Entries[index%256]) != string(leaf) {
+				t.Errorf("size %d, entry %d: %v", size, index, err)
+			}
+		}
 	}
+}
+
+// A tileReader is the directory of a log, as package tlog reads one.
+type tileReader string
+
+func (tileReader) Height() int                     { return 8 }
+func (tileReader) SaveTiles([]tlog.Tile, [][]byte) {}
+func (d tileReader) ReadTiles(tiles []tlog.Tile) (out [][]byte, err error) {
+	for _, t := range tiles {
+		data, err := client.FileFetcher{Root: string(d)}.ReadTile(context.Background(), uint64(t.L), uint64(t.N), uint8(t.W%256))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, data[:t.W*tlog.HashSize])
+	}
+	return out, nil
 }
 
 func TestTesseraFindsAFlippedByte(t *testing.T) {
