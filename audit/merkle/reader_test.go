@@ -254,7 +254,7 @@ func FuzzParseCheckpoint(f *testing.F) {
 
 // A log that another implementation has written.
 func TestForeignLogReads(t *testing.T) {
-	dir := "../../shared/conformance/tlog/tessera-log"
+	dir := "../../../shared/conformance/tlog/tessera-log"
 	vkey, err := os.ReadFile(dir + "/log.pub")
 	if errors.Is(err, fs.ErrNotExist) {
 		t.Skip("SKIP: the conformance data are not here")
