@@ -66,7 +66,7 @@ func TestOneProofHoldsForExactlyItsEntries(t *testing.T) {
 		badIndexes, badLeaves, bad := slices.Clone(indexes), slices.Clone(leaves), slices.Clone(p)
 		at := rapid.IntRange(0, len(indexes)-1).Draw(t, "at")
 		other := rapid.IntRange(0, size+1).Draw(t, "other")
-		switch rapid.IntRange(0, 9).Draw(t, "change") {
+		switch rapid.IntRange(0, 10).Draw(t, "change") {
 		case 0:
 			if uint64(other) == indexes[at] {
 				t.Skip("the same index")
@@ -103,6 +103,8 @@ func TestOneProofHoldsForExactlyItsEntries(t *testing.T) {
 				t.Skip("an empty proof")
 			}
 			bad = slices.Delete(bad, other%len(bad), other%len(bad)+1)
+		case 10:
+			badLeaves = append(badLeaves, []byte("one more"))
 		}
 		if VerifyInclusions(cp, badIndexes, badLeaves, bad) == nil {
 			t.Fatal("a wrong proof")
@@ -112,6 +114,18 @@ func TestOneProofHoldsForExactlyItsEntries(t *testing.T) {
 			t.Fatal("another root")
 		}
 	})
+}
+
+// A missing hash is not one of zeros.
+func TestNoHashIsLeftOutOfOneProof(t *testing.T) {
+	leaves := someLeaves(0, 1)
+	cp := Checkpoint{Origin: logOrigin, Size: 2, Root: nodeHash(LeafHash(leaves[0]), Hash{})}
+	if err := VerifyInclusions(cp, []uint64{0}, leaves, Proof{{}}); err != nil {
+		t.Error(err)
+	}
+	if VerifyInclusions(cp, []uint64{0}, leaves, nil) == nil {
+		t.Error("a proof that is too short")
+	}
 }
 
 func TestOnlyAscendingIndexesAreProvenTogether(t *testing.T) {

@@ -451,3 +451,51 @@ func FuzzReadBundle(f *testing.F) {
 		}
 	})
 }
+
+// Each file of a log counts: with one wrong byte in any, what is read by way of it is refused, and the rest is right.
+func TestEveryFileIsChecked(t *testing.T) {
+	const size = 2*tileWidth + 30
+	store, cps := memoryLog(t, size)
+	for name := range Paths(size) {
+		r, err := NewReader(fileFunc(func(n string) ([]byte, error) {
+			data, err := store.ReadFile(n)
+			if err == nil && n == name {
+				data[len(data)-1] ^= 1 // of the last hash, or the last entry
+			}
+			return data, err
+		}), logVKey(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, proven := uint64(0), 0
+		for _, err := range r.Entries(cps[0], 0, size) {
+			if err == nil {
+				read++
+			}
+		}
+		for index := range uint64(size) {
+			if p, err := r.Inclusion(cps[0], index); err == nil {
+				proven++
+				if err := VerifyInclusion(cps[0], index, someLeaves(int(index), 1)[0], p); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		wantRead, wantProven := uint64(size), size
+		switch name {
+		case "tile/entries/000":
+			wantRead = 0
+		case "tile/entries/001":
+			wantRead = tileWidth
+		case "tile/entries/002.p/30":
+			wantRead = 2 * tileWidth
+		case "tile/0/000", "tile/0/001":
+			wantProven -= tileWidth
+		default: // the right edge
+			wantRead, wantProven = 0, 0
+		}
+		if read != wantRead || proven != wantProven {
+			t.Errorf("%s: %d entries are read and %d proven", name, read, proven)
+		}
+	}
+}
