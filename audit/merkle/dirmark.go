@@ -55,11 +55,11 @@ func (m *markFile) check(l Files, cp Checkpoint, vkey string) error {
 	if err != nil {
 		return fmt.Errorf("%w: its mark: %w", ErrForeign, err)
 	}
-	return follows(l, mark, cp, vkey)
+	return goesOn(l, mark, cp, vkey)
 }
 
-// follows reports that the log, whose checkpoint is now, does not go on from the one that was seen of it.
-func follows(l Files, seen, now Checkpoint, vkey string) error {
+// goesOn reports that the log, whose checkpoint is now, does not go on from the one that was seen of it.
+func goesOn(l Files, seen, now Checkpoint, vkey string) error {
 	if seen.Size > now.Size {
 		return fmt.Errorf("%w: it has %d entries, and had %d", ErrRewound, now.Size, seen.Size)
 	}

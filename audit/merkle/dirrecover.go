@@ -68,7 +68,7 @@ func (w *dirWriter) check(now Checkpoint) error {
 	if err := w.mark.check(w, now, w.vkey); err != nil || w.seen == nil {
 		return err
 	}
-	return follows(w, *w.seen, now, w.vkey)
+	return goesOn(w, *w.seen, now, w.vkey)
 }
 
 // begin begins a log.

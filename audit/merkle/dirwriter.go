@@ -17,8 +17,8 @@ import (
 
 const (
 	publishDelay = time.Second // after which what was appended is in tiles, too
-	publishSize  = 8 << 20     // bytes of the journal that are not, after which it does not take that long
-	maxPending   = 64 << 20    // after which who appends waits
+	publishSize  = 4 << 20     // bytes of the journal that are not, after which it does not take that long
+	maxPending   = 16 << 20    // after which who appends waits
 	maxCommit    = 2 << 20     // bytes of leaves in one commit
 	failedDelay  = time.Second // after which publishing is tried again
 )

@@ -27,3 +27,56 @@ func Example() {
 	// the log has it: true
 	// the log has another: false
 }
+
+// A proof that is kept in a file needs only the leaf and the log's verifier key.
+func ExampleTlogProof() {
+	log, _ := merkle.NewMemory("example.org/log", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)))
+	log.Append(context.Background(), [][]byte{[]byte("one"), []byte("two"), []byte("three")})
+	r, _ := merkle.NewReader(log, log.VerifierKey())
+	cp, _ := r.Checkpoint()
+	proof, _ := r.Inclusion(cp, 1)
+	file, err := merkle.TlogProof{Index: 1, Inclusion: proof, Note: cp.Note}.Marshal()
+	fmt.Printf("%.31s… %v\n", file, err)
+
+	offline, err := merkle.ParseTlogProof(file)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	proven, err := offline.Verify(log.VerifierKey(), []byte("two"))
+	fmt.Println("entry", offline.Index, "of", proven.Size, err)
+	_, err = offline.Verify(log.VerifierKey(), []byte("2"))
+	fmt.Println(err)
+	// Output:
+	// c2sp.org/tlog-proof@v1
+	// index 1
+	// … <nil>
+	// entry 1 of 3 <nil>
+	// merkle: entry 1: the inclusion proof is wrong
+}
+
+// One proof for many entries is smaller than one for each.
+func ExampleTree_Inclusions() {
+	log, _ := merkle.NewMemory("example.org/log", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)))
+	var leaves [][]byte
+	for i := range 1000 {
+		leaves = append(leaves, fmt.Append(nil, "event ", i))
+	}
+	log.Append(context.Background(), leaves)
+	r, _ := merkle.NewReader(log, log.VerifierKey())
+	cp, _ := r.Checkpoint()
+	tree, err := r.Tree(cp)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	indexes := []uint64{400, 402, 405, 410}
+	proof, _ := tree.Inclusions(indexes)
+	single, _ := tree.Inclusion(400)
+	fmt.Println(len(proof), "hashes for all four,", len(single), "for one")
+	err = merkle.VerifyInclusions(cp, indexes, [][]byte{leaves[400], leaves[402], leaves[405], leaves[410]}, proof)
+	fmt.Println("the log has them:", err == nil)
+	// Output:
+	// 13 hashes for all four, 10 for one
+	// the log has them: true
+}

@@ -13,8 +13,11 @@
 //   - Authorize: an agent that acts for a human, by the human's one grant among a million, from memory only. The floor is Go maps.
 //   - AuthorizeFresh: the same question without an agent, where each answer has to know what other nodes have taken away. The floor is a prepared statement
 //     that reads one row.
+//   - Prove: the inclusion proof of a random leaf among a million, by a [merkle.Tree] that has read its tiles. The peers are
+//     github.com/transparency-dev/merkle ("merkle") and golang.org/x/mod/sumdb/tlog ("tlog"), each with all nodes in memory.
+//   - Verify: the same proofs verified, from the leaf's bytes on.
 //
-// The size is the number of callers at the same time, or of grants. Each of many callers waits for its own answer before it asks again: p50-ms and
+// The size is the number of callers at the same time, or of grants or leaves. Each of many callers waits for its own answer before it asks again: p50-ms and
 // p99-ms are how long that took. cpu-µs/op is the processor time for each, of this process and of the PostgreSQL server, the relay's with it; other
 // work on the machine disturbs it least.
 //
