@@ -19,10 +19,8 @@ import (
 var ErrLocked = errors.New("merkle: the log is open elsewhere")
 
 // A Dir is a [Log] in a directory laid out as c2sp.org/tlog-tiles says, so that any file server can publish it. It has one writer, and
-// any number of readers, with [NewReader] on what [os.OpenRoot] returns. An acknowledged leaf survives a crash.
-//
-// A log of which all files were set back to an earlier state, or removed, looks like an earlier or a new log. Only somebody who has seen
-// a later checkpoint can tell: see [VerifyConsistency]. A [Relay] compares the log's end with what the ledger knows of it.
+// any number of readers, with [NewReader] on what [os.OpenRoot] returns. An acknowledged leaf survives a crash. What is checked when it is opened, and
+// what cannot be, is said in the package's documentation.
 type Dir struct {
 	dir, origin, vkey string
 	mark              string // see [WithMark]
@@ -48,8 +46,7 @@ func WithMark(file string) DirOption { return func(l *Dir) { l.mark = file } }
 
 // OpenDir opens the log in dir for writing, and begins one if there is none. The origin is a name such as "example.org/gateway", of ASCII
 // letters, digits and . _ - @ = ~ : / only. The key is an Ed25519 key, the same at every opening. A log that another writer has
-// open is [ErrLocked]. A log of another origin or key, and one whose files do not end as the checkpoint says, is an error; what
-// a crash left behind the checkpoint is not, and is written over.
+// open is [ErrLocked]. One that is not as it should be is [ErrRewound], [ErrForeign] or [ErrForked].
 func OpenDir(dir, origin string, key crypto.Signer, options ...DirOption) (*Dir, error) {
 	l, err := ShareDir(dir, origin, key, options...)
 	if err != nil {

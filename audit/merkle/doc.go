@@ -7,4 +7,36 @@
 //
 // A [Reader] believes no file: a [Tree] proves by it what is in the log at one checkpoint. [VerifyInclusion], [VerifyConsistency] and
 // [VerifyInclusions] need no log; neither does a [TlogProof], which has all that is needed in one file.
+//
+// # The directory
+//
+// What is appended at the same time is one record of a journal: a write into a file of zeros that is already there, and one fdatasync. A record holds
+// the leaves and the signed checkpoint of the tree that they make, so that whoever can write the file cannot put in other leaves. Behind it, within
+// about a second and by [Dir.Publish], the leaves are put into tiles, the checkpoint is written, then the mark of [WithMark], and the part of the journal
+// that is not needed any more is used again. Who has the log open sees all that was appended; who reads the directory sees what was published. While 16
+// MiB of the journal wait to be published, [Dir.Append] waits.
+//
+// Besides the resources of tlog-tiles, which a file server may publish, there are .lock, which is held by the one writer, and .journal, with segments that
+// are numbered. A segment begins with a base, which says from which checkpoint on it has records, and ends with a record that says so once the next
+// one is there.
+//
+// # Opening
+//
+// The checkpoint, the tiles at the log's right edge, the journal, the mark, and what the same process has seen before are checked against each other, in a
+// time that the journal's length bounds. Then what the journal has and the tiles do not is published. A log is not opened, and is left as it is, when
+//
+//	its journal begins after its checkpoint, ends before it, or is not there     ErrRewound
+//	a record that others follow, or a segment's beginning, is damaged            ErrRewound
+//	its tiles are not those of its checkpoint                                    ErrRewound
+//	its checkpoint is not there, but tiles or entries are                        ErrRewound
+//	it has not come as far as its mark or as what was seen of it                 ErrRewound
+//	its checkpoint, journal or mark is of another origin or key, or unreadable   ErrForeign
+//	its journal's entries make another tree than the one that was signed         ErrForked
+//	it does not go on from its mark or from what was seen of it                  ErrForked
+//
+// and one whose checkpoint somebody else has written while it was open is not written any more: [ErrForked]. The rest of the log is for [Verify].
+//
+// A record that is damaged and that no other follows is what a crash leaves of one that nobody was told of, and is dropped. So is the last record if
+// somebody damages it while the log is closed after a crash, or all files if they are set back together. That shows by the mark, or to whoever
+// has seen a later checkpoint: [VerifyConsistency].
 package merkle
