@@ -270,6 +270,13 @@ func (l *StoreLog) begins(now, old Checkpoint) (bool, error) {
 	return Hash(root) == old.Root, err
 }
 
+// behind reports whether the log may be, or is known to be, further than where l would go on.
+func (l *StoreLog) behind() bool {
+	l.look.Lock()
+	defer l.look.Unlock()
+	return l.stale || l.last.Size > l.at.Size
+}
+
 // refresh reads where the log is now.
 func (l *StoreLog) refresh() error {
 	h, err := l.see()
@@ -325,7 +332,7 @@ func (l *StoreLog) AppendAt(ctx context.Context, size uint64, leaves [][]byte, s
 	c := newCall(leaves)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stale || l.edge.size != size {
+	if l.behind() || l.edge.size != size {
 		if err := l.refresh(); err != nil {
 			return err
 		}
@@ -425,7 +432,7 @@ func (l *StoreLog) adopt(p *step) {
 // append stores the leaves of the calls by one swap. [ErrMoved] means that they are not in the log and will not be. While nobody knows whether a swap has passed it
 // is made again, the same one, and passes once.
 func (l *StoreLog) append(ctx context.Context, calls []*call) (uint64, error) {
-	if l.stale {
+	if l.behind() {
 		if err := l.refresh(); err != nil {
 			return 0, err
 		}
