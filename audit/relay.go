@@ -37,11 +37,12 @@ type RelayConfig struct {
 	Strict bool
 }
 
-// A Relay moves committed events from a store's ledger to the log. Each node on a ledger has one; the one that has the log's lock moves, and the
-// others see to it that what waits is not too old.
+// A Relay moves committed events from a store's ledger to the log. Each node on a ledger has one. If the log is a [Marker] all of them move; otherwise
+// the one that has the log's lock does, and the others see to it that what waits is not too old.
 type Relay struct {
 	store  *Store
 	log    merkle.Log
+	marker Marker // the log, if it is one
 	cfg    RelayConfig
 	reader *merkle.Reader
 	size   atomic.Uint64
@@ -56,6 +57,7 @@ type Relay struct {
 	known   known
 	last    Change    // the marks that were made last
 	sure    time.Time // when the ledger was known to have them
+	clashes int       // how often in turn marks were refused while the log was where it was expected
 }
 
 // known are the IDs of the log's last entries.
@@ -107,6 +109,7 @@ func NewRelay(s *Store, l merkle.Log, cfg RelayConfig) (*Relay, error) {
 		return nil, fmt.Errorf("audit: the log is of origin %q, the store of %q", cp.Origin, s.origin)
 	}
 	r := &Relay{store: s, log: l, cfg: cfg, reader: reader, turn: make(chan struct{}, 1), refused: map[string]error{}}
+	r.marker, _ = l.(Marker)
 	r.size.Store(cp.Size)
 	return r, nil
 }
@@ -134,7 +137,9 @@ func (r *Relay) Flush(ctx context.Context) error {
 	for more := true; more; {
 		var err error
 		if more, err = r.batch(ctx); err != nil {
-			r.marked = false
+			if r.marked = false; errors.Is(err, merkle.ErrRewound) {
+				err = fmt.Errorf("%w: %w", ErrRewound, err)
+			}
 			r.yield(err)
 			if r.fails.Store(!errors.Is(err, merkle.ErrLocked)); r.cfg.Strict && r.fails.Load() {
 				r.store.pressure.raise(pressGiving)
@@ -190,6 +195,10 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 			return false, err
 		}
 		r.marked = true
+	} else if r.marker != nil {
+		if err := r.follow(ctx); err != nil {
+			return false, err
+		}
 	}
 	var events []pending
 	refused := map[string]error{} // a refused event may since have been mended or removed
@@ -210,7 +219,7 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 			events = append(events, e)
 		}
 	}
-	if time.Since(r.sure) > relaySure {
+	if r.marker == nil && time.Since(r.sure) > relaySure {
 		if err := r.put(ctx, r.last); err != nil {
 			return false, err
 		}
@@ -225,6 +234,10 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 	var ids []EventID
 	for _, e := range ordered(events) {
 		leaves, ids = append(leaves, e.leaf), append(ids, e.ID)
+	}
+	if r.marker != nil {
+		moved, err := r.appendMarked(ctx, leaves, ids)
+		return more || !moved, err
 	}
 	first, err := r.log.Append(ctx, leaves)
 	if err != nil {
