@@ -46,6 +46,15 @@ func OpenLedgerLog(ctx context.Context, l LogLedger, origin string, key crypto.S
 	return &LedgerLog{log, l}, nil
 }
 
+// Append refuses leaves: only what the ledger has committed gets into its log, by AppendMarked. A log that hides that method behind another one is not
+// taken for one with a single writer. Without leaves it returns the log's size.
+func (l *LedgerLog) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
+	if len(leaves) > 0 {
+		return 0, errors.New("audit: into the log in a ledger's database events get by AppendMarked only")
+	}
+	return l.StoreLog.Append(ctx, nil)
+}
+
 // AppendMarked is as [Marker] says.
 func (l *LedgerLog) AppendMarked(ctx context.Context, size uint64, leaves [][]byte, events []EventID) error {
 	if len(leaves) != len(events) {

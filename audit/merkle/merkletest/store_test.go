@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
@@ -103,7 +104,8 @@ func TestWrongStoresFail(t *testing.T) {
 			if !bytes.Equal(now(s), head) {
 				return merkle.ErrMoved
 			}
-			for range 100 { // others come between
+			time.Sleep(time.Millisecond) // others come between
+			for range 100 {
 				if s.Swap(ctx, now(s), files) == nil {
 					return nil
 				}
