@@ -37,7 +37,9 @@ func TestLogInDatabase(t *testing.T) {
 // anyLeaves is the log of a ledger, of which the leaves need not be the ledger's events.
 type anyLeaves struct{ audit.LogLedger }
 
-func (s anyLeaves) ReadFile(name string) ([]byte, error) { return s.ReadLog(context.Background(), name) }
+func (s anyLeaves) ReadFile(name string) ([]byte, error) {
+	return s.ReadLog(context.Background(), name)
+}
 
 func (s anyLeaves) Swap(ctx context.Context, head []byte, files []merkle.File) error {
 	return s.CommitLog(ctx, audit.Change{ID: rand.Text()}, head, files)
