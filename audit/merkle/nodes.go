@@ -242,32 +242,12 @@ func (l *StoreLog) seeLocked() (head, error) {
 		return head{}, l.fail(err)
 	}
 	if l.last.stored != nil {
-		if h.Size < l.last.Size {
-			return head{}, fmt.Errorf("%w: log %s went back from size %d to %d", ErrRewound, l.origin, l.last.Size, h.Size)
-		}
-		same, err := l.begins(h.Checkpoint, l.last.Checkpoint)
-		if err != nil {
-			return head{}, l.fail(err)
-		}
-		if !same {
-			return head{}, fmt.Errorf("%w: log %s has another history at size %d", ErrRewound, l.origin, l.last.Size)
+		if err := l.reader.goesOn(l.last.Checkpoint, h.Checkpoint); err != nil {
+			return head{}, err
 		}
 	}
 	l.last, l.signed = h, nil
 	return h, nil
-}
-
-// begins reports whether the tree of now begins with that of old, which is not larger.
-func (l *StoreLog) begins(now, old Checkpoint) (bool, error) {
-	if old.Size == now.Size || old.Size == 0 {
-		return old.Size == 0 || old.Root == now.Root, nil
-	}
-	t, err := l.reader.tree(now)
-	if err != nil {
-		return false, err
-	}
-	root, err := tlog.TreeHash(int64(old.Size), t.hashes)
-	return Hash(root) == old.Root, err
 }
 
 // behind reports whether the log may be, or is known to be, further than where l would go on.
@@ -473,8 +453,9 @@ func (l *StoreLog) passed(h head, p *step, unknown error) error {
 	if h.Size < p.head.Size {
 		return ErrMoved
 	}
-	if there, err := l.begins(h.Checkpoint, p.head.Checkpoint); there || err != nil {
-		return errors.Join(unknown, err)
+	err := l.reader.goesOn(p.head.Checkpoint, h.Checkpoint)
+	if errors.Is(err, ErrRewound) {
+		return ErrMoved
 	}
-	return ErrMoved
+	return errors.Join(unknown, err)
 }

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"sync"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 var (
@@ -73,3 +76,29 @@ func (m *memoryStore) Swap(ctx context.Context, head []byte, files []File) error
 }
 
 func notExist(name string) error { return &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist} }
+
+// goesOn reports that the tree of now does not begin with that of old.
+func (r *Reader) goesOn(old, now Checkpoint) error {
+	if now.Size < old.Size {
+		return fmt.Errorf("%w: log %s went back from size %d to %d", ErrRewound, r.v.Name(), old.Size, now.Size)
+	}
+	root := old.Root
+	switch {
+	case old.Size == now.Size:
+		root = now.Root
+	case old.Size > 0:
+		t, err := r.tree(now)
+		if err != nil {
+			return r.fail(err)
+		}
+		h, err := tlog.TreeHash(int64(old.Size), t.hashes)
+		if err != nil {
+			return r.fail(err)
+		}
+		root = Hash(h)
+	}
+	if root != old.Root {
+		return fmt.Errorf("%w: log %s has another history at size %d", ErrRewound, r.v.Name(), old.Size)
+	}
+	return nil
+}
