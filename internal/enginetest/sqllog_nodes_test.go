@@ -15,8 +15,7 @@ func TestNodesShareTheLogInTheDatabase(t *testing.T) {
 	for _, engine := range engines {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
-			s, seed, started := newSite(t, engine), seed(t), 0
-			s.cfg.Log = ""
+			s, seed, started := newSite(t, engine+within), seed(t), 0
 			rng := rand.New(rand.NewPCG(seed, 0))
 			var nodes []*node
 			join := func() {
