@@ -73,7 +73,9 @@ func (l *LedgerLog) AppendMarked(ctx context.Context, size uint64, leaves [][]by
 type ledgerStore struct{ ledger LogLedger }
 
 func (s ledgerStore) ReadFile(name string) ([]byte, error) {
-	return s.ledger.ReadLog(context.Background(), name)
+	ctx, cancel := context.WithTimeout(context.Background(), syncTimeout)
+	defer cancel()
+	return s.ledger.ReadLog(ctx, name)
 }
 
 func (s ledgerStore) Swap(ctx context.Context, head []byte, files []merkle.File) error {

@@ -94,7 +94,10 @@ func (m *mirror) update(ctx context.Context, r *Reader) (Checkpoint, error) {
 	if err := ctx.Err(); err != nil {
 		return Checkpoint{}, err
 	}
-	own := &Reader{m.root, r.vkey, r.v}
+	own, err := NewReader(m.root, r.vkey)
+	if err != nil {
+		return Checkpoint{}, err
+	}
 	old, err := own.Checkpoint()
 	if errors.Is(err, fs.ErrNotExist) {
 		old, err = Checkpoint{Origin: r.v.Name(), Root: sha256.Sum256(nil)}, nil
@@ -136,10 +139,13 @@ func (m *mirror) grow(ctx context.Context, r *Reader, e *edge, now Checkpoint) e
 		return errors.Join(ctx.Err(), m.put(f))
 	}
 	// What an earlier call has left is as good as the log's own, if it is in the tree.
-	var err error
-	for _, files := range []Files{&leftover{m.root, r.files}, r.files} {
+	left, err := NewReader(&leftover{m.root, r.files}, r.vkey)
+	if err != nil {
+		return err
+	}
+	for _, r := range []*Reader{left, r} {
 		var leaf []byte
-		for leaf, err = range (&Reader{files, r.vkey, r.v}).Entries(now, e.size, now.Size) {
+		for leaf, err = range r.Entries(now, e.size, now.Size) {
 			if err != nil {
 				break
 			}

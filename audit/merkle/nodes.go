@@ -89,12 +89,7 @@ func OpenStore(ctx context.Context, s Store, origin string, key crypto.Signer) (
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.ReadFile(HeadFile); errors.Is(err, fs.ErrNotExist) {
-		err = l.begin(ctx)
-		if err != nil && !errors.Is(err, ErrMoved) {
-			return nil, l.fail(err)
-		}
-	} else if err != nil {
+	if err := l.begin(ctx); err != nil && !errors.Is(err, ErrMoved) {
 		return nil, l.fail(err)
 	}
 	if err := l.refresh(); err != nil {
@@ -103,12 +98,15 @@ func OpenStore(ctx context.Context, s Store, origin string, key crypto.Signer) (
 	return l, nil
 }
 
-// begin stores the head of an empty log.
+// begin stores the head of an empty log, if there is no head. Tiles without one are not written over: somebody has removed it.
 func (l *StoreLog) begin(ctx context.Context) error {
-	for _, name := range []string{tilePath(0, 0, tileWidth), tilePath(entryLevel, 0, tileWidth)} {
-		if _, err := l.store.ReadFile(name); !errors.Is(err, fs.ErrNotExist) {
-			return errors.Join(fmt.Errorf("there is a %s and no head", name), err)
-		}
+	tile := tilePath(0, 0, tileWidth)
+	_, tiled := l.store.ReadFile(tile) // before the head, without which nobody stores it
+	if _, err := l.store.ReadFile(HeadFile); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !errors.Is(tiled, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("there is a %s and no head", tile), tiled)
 	}
 	h, err := l.sign(&edge{})
 	if err != nil {

@@ -93,7 +93,7 @@ func BenchmarkMove(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.StopTimer()
-				b.ReportMetric(float64((processor() - before).Microseconds())/float64(b.N), "cpu-µs/op")
+				b.ReportMetric(float64((processor()-before).Microseconds())/float64(b.N), "cpu-µs/op")
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 			})
 		}

@@ -71,3 +71,29 @@ func (s *site) endSomeConnection(t testing.TB) {
 		t.Fatal(err)
 	}
 }
+
+// TestNodeWhoseDatabaseHangsHoldsNobodyUp: what a node has under way when it hears nothing of the database any more is over soon, for all others.
+func TestNodeWhoseDatabaseHangsHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	server := pgServer(t)
+	p := newProxy(t, server)
+	s := newSiteOn(t, server, server.dsn("postgres"))
+	s.cfg.Log = ""
+	deaf := s.start(t, func(c *nodeConfig) { c.Source = p.dsn() })
+	other := s.start(t)
+	deaf.send("work", args{Workers: 2, Seed: seed(t), Tag: "deaf", Key: "deaf", For: time.Hour, Within: time.Hour})
+	s.progress(t, 60*time.Second, 20)
+	p.hang(true)
+	begun := time.Now()
+	other.must("script", args{Tag: "a"})
+	other.must("flush", args{Within: 30 * time.Second})
+	t.Logf("the others go on after %v", time.Since(begun).Round(time.Millisecond))
+	p.set(func(p *pgProxy) { p.deaf = false })
+	p.drop()
+	eventually(t, time.Minute, "it is not well again", func() bool { return len(deaf.must("health", args{}).Problems) == 0 })
+	deaf.must("script", args{Tag: "b"})
+	deaf.must("flush", args{Within: 30 * time.Second})
+	deaf.kill()
+	other.kill()
+	s.consistent(t)
+}

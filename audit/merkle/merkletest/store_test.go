@@ -117,6 +117,7 @@ func TestWrongStoresFail(t *testing.T) {
 				return merkle.ErrMoved
 			}
 			for i := range files {
+				time.Sleep(100 * time.Microsecond)
 				if err := s.Swap(ctx, now(s), files[i:i+1]); err != nil {
 					return err
 				}
