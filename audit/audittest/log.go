@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"testing"
+	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
@@ -43,10 +44,12 @@ var logCases = []struct {
 	name, sentence string
 	test           func(ctx context.Context, l, other audit.LogLedger) error
 }{
-	{"both or neither", "CommitLog does what Commit does with c and Swap with the files, both or neither. If the log's head is not that head, the error " +
-		"wraps merkle.ErrMoved, whatever else is wrong; then, as of Commit, ErrConflict.", testBoth},
-	{"again", "If c.ID is already stored, nothing is written and the result is nil.", testSwapAgain},
-	{"races", "CommitLog does what Commit does with c and Swap with the files, both or neither.", testSwapRaces},
+	{"read", "ReadLog returns what was last stored in the log under the name, whoever stored it", testBoth},
+	{"both or neither", "CommitLog does what [Ledger.Commit] does with c and [merkle.Store.Swap] with the files, both or neither", testBoth},
+	{"moved", "If the log's head is not that head, the error wraps merkle.ErrMoved, whatever else is wrong; then, as of Commit, ErrConflict", testBoth},
+	{"again", "If c.ID is already stored, nothing is written and the result is nil", testSwapAgain},
+	{"races", "both or neither", testSwapRaces},
+	{"unknown outcome", "Any other error means that the outcome is unknown", testSwapDone},
 }
 
 // logFiles are those of a log whose head is h.
@@ -120,6 +123,30 @@ func testSwapAgain(ctx context.Context, l, other audit.LogLedger) error {
 		return err
 	}
 	return errors.Join(other.CommitLog(ctx, c, nil, logFiles("1")), logIs(ctx, l, "2"))
+}
+
+// testSwapDone gives up on a swap in the middle, and makes the same change again.
+func testSwapDone(ctx context.Context, l, other audit.LogLedger) error {
+	head, h := []byte(nil), ""
+	for i := range 20 {
+		c, _ := read(fmt.Sprintf("e%d m%d,%d", i, i, i))
+		soon, cancel := context.WithTimeout(ctx, time.Duration(i)*200*time.Microsecond)
+		err := l.CommitLog(soon, c, head, logFiles(fmt.Sprint(i)))
+		cancel()
+		if err == nil {
+			err = logIs(ctx, other, fmt.Sprint(i))
+		} else if !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		} else if err = errors.Join(other.CommitLog(ctx, c, head, logFiles(fmt.Sprint(i)))); err == nil {
+			err = logIs(ctx, l, fmt.Sprint(i))
+		}
+		if err != nil {
+			return fmt.Errorf("from %q: %w", h, err)
+		}
+		h = fmt.Sprint(i)
+		head = []byte(h)
+	}
+	return nil
 }
 
 // testSwapRaces has nodes mark the same events, each a part of them, while the log grows.

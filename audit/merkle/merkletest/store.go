@@ -33,11 +33,11 @@ type storeCase struct {
 }
 
 var storeCases = []storeCase{
-	{"missing", "If nothing was stored under the name, the error wraps fs.ErrNotExist.", testNothing},
-	{"last", "ReadFile returns what was last stored under the name, by whichever writer. Each file is stored in the place of what had its name.", testLast},
-	{"compare", "Swap stores the files if what is stored under HeadFile is head, byte by byte, or if nothing is and head is nil. Otherwise nothing is " +
-		"stored, and the error wraps ErrMoved.", testCompare},
-	{"race", "Of several swaps from one head only one can pass.", testRace},
+	{"missing", "ReadFile returns what was last stored under the name, by whichever writer; if nothing was, the error wraps fs.ErrNotExist.", testNothing},
+	{"last", "ReadFile returns what was last stored under the name, by whichever writer; each file is stored in the place of what had its name.", testLast},
+	{"compare", "Swap stores the files, each in the place of what had its name, if what is stored under HeadFile is head, byte by byte, or if nothing " +
+		"is and head is nil.", testCompare},
+	{"race", "Otherwise nothing is stored, and the error wraps ErrMoved: of several swaps from one head only one can pass.", testRace},
 	{"whole", "The files appear all at the same time, or none does; whoever has read one of them reads the others, or later ones.", testWhole},
 	{"sizes", "A name has up to 64 bytes of ASCII, and a file up to 16,777,472 bytes, and none.", testSizes},
 	{"done context", "A context that is done is an error, and nothing is stored.", testDoneSwap},

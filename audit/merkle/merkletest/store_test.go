@@ -3,6 +3,9 @@ package merkletest
 import (
 	"bytes"
 	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"strings"
 	"sync"
 	"testing"
@@ -195,5 +198,34 @@ func TestWrongStoresFail(t *testing.T) {
 				t.Errorf("there is no case %q", w.fail)
 			}
 		})
+	}
+}
+
+// TestEverySentenceOfAStoreIsACase compares the cases with the comments of the interface's methods.
+func TestEverySentenceOfAStoreIsACase(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "../store.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text string
+	ast.Inspect(f, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.TypeSpec); ok && spec.Name.Name == "Store" {
+			for _, m := range spec.Type.(*ast.InterfaceType).Methods.List {
+				text += m.Doc.Text()
+			}
+		}
+		return true
+	})
+	plain := strings.NewReplacer("[", "", "]", "", "\n", " ")
+	var cases string
+	for _, c := range storeCases {
+		cases += plain.Replace(c.sentence) + " "
+	}
+	for s := range strings.SplitSeq(strings.TrimSuffix(strings.TrimSpace(plain.Replace(text)), "."), ". ") {
+		for part := range strings.SplitSeq(s, "; ") {
+			if !strings.Contains(cases, part) && !strings.HasPrefix(s, "Nil means") && !strings.HasPrefix(s, "Any other error") {
+				t.Errorf("no case is for: %s", part)
+			}
+		}
 	}
 }
