@@ -28,7 +28,7 @@ type LogLedger interface {
 // refuse it as [ErrRewound]. A node that is started then cannot tell; only somebody who keeps a later checkpoint elsewhere can, such as a mirror: see
 // [merkle.Mirror].
 type LedgerLog struct {
-	*merkle.StoreLog
+	log    *merkle.StoreLog
 	ledger LogLedger
 }
 
@@ -46,13 +46,19 @@ func OpenLedgerLog(ctx context.Context, l LogLedger, origin string, key crypto.S
 	return &LedgerLog{log, l}, nil
 }
 
+// VerifierKey returns the note verifier key of the log's checkpoints.
+func (l *LedgerLog) VerifierKey() string { return l.log.VerifierKey() }
+
+// ReadFile returns a resource of the log, as [merkle.StoreLog] does.
+func (l *LedgerLog) ReadFile(name string) ([]byte, error) { return l.log.ReadFile(name) }
+
 // Append refuses leaves: only what the ledger has committed gets into its log, by AppendMarked. A log that hides that method behind another one is not
 // taken for one with a single writer. Without leaves it returns the log's size.
 func (l *LedgerLog) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	if len(leaves) > 0 {
 		return 0, errors.New("audit: into the log in a ledger's database events get by AppendMarked only")
 	}
-	return l.StoreLog.Append(ctx, nil)
+	return l.log.Append(ctx, nil)
 }
 
 // AppendMarked is as [Marker] says.
@@ -64,7 +70,7 @@ func (l *LedgerLog) AppendMarked(ctx context.Context, size uint64, leaves [][]by
 	for i, id := range events {
 		c.Marks = append(c.Marks, Mark{id, size + uint64(i)})
 	}
-	return l.AppendAt(ctx, size, leaves, func(ctx context.Context, head []byte, files []merkle.File) error {
+	return l.log.AppendAt(ctx, size, leaves, func(ctx context.Context, head []byte, files []merkle.File) error {
 		return l.ledger.CommitLog(ctx, c, head, files)
 	})
 }

@@ -37,8 +37,8 @@ type RelayConfig struct {
 	Strict bool
 }
 
-// A Relay moves committed events from a store's ledger to the log. Each node on a ledger has one. If the log is a [Marker] all of them move; otherwise
-// the one that has the log's lock does, and the others see to it that what waits is not too old.
+// A Relay moves committed events from a store's ledger to the log. Each node on a ledger has one. If the log is a [Marker] or a
+// [merkle.StoreLog] all of them move; otherwise the one that has the log's lock does, and the others see to it that what waits is not too old.
 type Relay struct {
 	store  *Store
 	log    merkle.Log
@@ -239,13 +239,27 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 		moved, err := r.appendMarked(ctx, leaves, ids)
 		return more || !moved, err
 	}
-	first, err := r.log.Append(ctx, leaves)
+	first, err := r.append(ctx, leaves)
+	if errors.Is(err, merkle.ErrMoved) { // what another node has appended is marked before anything else is
+		r.marked = false
+		return true, nil
+	}
 	if err != nil {
 		return false, err
 	}
 	r.size.Store(first + uint64(len(leaves)))
 	r.known.add(ids...)
 	return more, r.mark(ctx, ids, first)
+}
+
+// append appends the leaves where the log is known to end. Whoever appends has seen to it that all that is there has its mark; so at most what one node
+// has appended last has none.
+func (r *Relay) append(ctx context.Context, leaves [][]byte) (uint64, error) {
+	if l, ok := r.log.(*merkle.StoreLog); ok { // that others may have, too
+		size := r.size.Load()
+		return size, l.AppendAt(ctx, size, leaves, nil)
+	}
+	return r.log.Append(ctx, leaves)
 }
 
 // pending is an event that waits for the log.

@@ -299,13 +299,16 @@ func checkLeaves(leaves [][]byte) error {
 
 // AppendAt appends the leaves to the log if its size is that, and otherwise is an error that wraps [ErrMoved]. It stores by swap, which is
 // called once or not at all, and does what [Store.Swap] of the log's store would do with the files and, in the same transaction, what else is the
-// caller's to store. An error of it that means that nothing was stored is returned as it is.
+// caller's to store; nil is that Swap itself. An error of it that means that nothing was stored is returned as it is.
 func (l *StoreLog) AppendAt(ctx context.Context, size uint64, leaves [][]byte, swap func(ctx context.Context, head []byte, files []File) error) error {
 	if err := checkLeaves(leaves); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("merkle: append: %w", err)
+	}
+	if swap == nil {
+		swap = l.store.Swap
 	}
 	c := newCall(leaves)
 	l.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/audit/audittest"
@@ -166,6 +167,55 @@ func TestNodesMoveTheSameEvents(t *testing.T) {
 			once(t, d, m.log, want)
 		}
 	})
+}
+
+// The same holds where the log is in another database than the ledger, and events are marked after they were appended.
+func TestNodesMoveTheSameEventsElsewhere(t *testing.T) {
+	d, want, errs := newPostgresDatabase(t, pgServer(t)), map[audit.EventID]bool{}, make(chan error, 3)
+	elsewhere := anyLeaves{newPostgresDatabase(t, pgServer(t)).node(t)}
+	feed := newMover(t, d).store
+	for range 600 {
+		want[noted(t, feed)] = true
+	}
+	var log *merkle.StoreLog
+	var relays []*audit.Relay
+	for range cap(errs) {
+		var err error
+		if log, err = merkle.OpenStore(t.Context(), elsewhere, origin, logKey); err != nil {
+			t.Fatal(err)
+		}
+		store, err := audit.NewStore(t.Context(), audit.StoreConfig{Ledger: d.node(t), Origin: origin, SealKeys: audit.SealKeys{make([]byte, 32)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		relay, err := audit.NewRelay(store, log, audit.RelayConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		relays = append(relays, relay)
+	}
+	for _, r := range relays {
+		go func() {
+			var err error
+			for range 10 {
+				err = errors.Join(err, r.Flush(context.Background()))
+				time.Sleep(5 * time.Millisecond)
+			}
+			errs <- err
+		}()
+	}
+	for range 100 {
+		want[noted(t, feed)] = true
+	}
+	for range relays {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := relays[0].Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	once(t, d, log, want)
 }
 
 // A mark that somebody takes back does not put an event into the log twice, whichever node had appended it.
