@@ -21,7 +21,7 @@ import (
 // A Config is what a system is made of. Ledger, Log, SealKeys and ReceiptKey are required, and Founders at the first start.
 type Config struct {
 	Ledger     audit.Ledger  // state and events: [SQLite], [PostgreSQL], a host's own; [InMemory] is the way to forget them
-	Log        merkle.Log    // its origin is the system's; for several nodes see [merkle.ShareDir]
+	Log        merkle.Log    // its origin is the system's; for several nodes see [Database.Log] and [merkle.ShareDir]
 	SealKeys   audit.Keeper  // never in the ledger's database; see [audit.KeyFile]
 	ReceiptKey crypto.Signer // Ed25519; neither the log's key nor a minter's
 

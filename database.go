@@ -1,9 +1,13 @@
 package bailiwick
 
 import (
+	"context"
+	"crypto"
 	"database/sql"
 	"io/fs"
 
+	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/internal/sqlledger"
 )
 
@@ -32,6 +36,18 @@ func PostgreSQL(db *sql.DB, schema string) *Database {
 func (d *Database) CheckOnly() *Database {
 	d.ledger.CheckOnly()
 	return d
+}
+
+// Log returns the log in the same database, for [Config.Log] beside d as the ledger, and begins one if there is none. Events are appended to it and
+// marked in one transaction. Every node has it and moves events, with no one of them needed; see [audit.LedgerLog], also for what it means to restore
+// an earlier state of the database. For files to publish, and to keep elsewhere, see [merkle.Mirror]. The origin is as [merkle.OpenDir] takes it, and the key is
+// an Ed25519 key, the same on every node. It opens d, which is closed by [System.Close], or by Close if there is no system.
+func (d *Database) Log(ctx context.Context, origin string, key crypto.Signer) (merkle.Log, error) {
+	l, err := audit.OpenLedgerLog(ctx, d, origin, key)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // Migrations returns the DDL, as "sqlite/0001.sql" and so on and "postgresql/0001.sql" and so on, to be run in that order, on PostgreSQL with the

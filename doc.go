@@ -32,9 +32,10 @@
 // # Where state is
 //
 // State and its events are in one ledger: a database of the host's ([SQLite], [PostgreSQL]), a ledger that the host brings ([audit.Ledger]), or memory.
-// The log is a directory beside it. Keys are in neither. Several processes or machines may run a System on one ledger, with [merkle.ShareDir] on one log
-// directory: any of them serves any call, one of them writes the log, and what was taken away on one holds on the others at their next call, or
-// within [Config.MaxStale]. [System.Verify] compares ledger and log.
+// The log is in the same database ([Database.Log]), or a directory. Keys are in neither. Several processes or machines may run a System on one ledger:
+// any of them serves any call, and what was taken away on one holds on the others at their next call, or within [Config.MaxStale]. With the log in
+// the database each of them writes it; with [merkle.ShareDir] on one log directory one of them does. [System.Verify] compares ledger and log.
+// A database that is restored to an earlier state takes its log along: only a checkpoint kept elsewhere shows that, as [merkle.Mirror] keeps one.
 //
 // # When something fails
 //

@@ -18,7 +18,7 @@ import (
 // A Health is how this node of a system is. The zero Health is of a system that has not looked yet.
 type Health struct {
 	At       time.Time     // when it looked last
-	Relays   bool          // it is the one that moves events to the log
+	Relays   bool          // it moves events to the log
 	Lag      time.Duration // for how long the oldest event has waited for the log
 	Owed     []string      // what was taken away here and is not on the record yet
 	Jumped   bool          // the clock has jumped ahead, and nothing new is given

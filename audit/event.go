@@ -141,7 +141,8 @@ type Event struct {
 	Subject identity.ID       `json:"subject,omitzero"` // whom it concerns
 	Object  *Object           `json:"object,omitempty"` // which record's change it is; nil for none
 	Outcome Outcome           `json:"outcome"`
-	Cause   EventID           `json:"cause,omitzero"` // the event that led to it
+	Cause   EventID           `json:"cause,omitzero"`  // the event that led to it
+	Direct  bool              `json:"direct,omitzero"` // it was put into the log without a ledger: see package audit/stream
 	Fields  map[string]string `json:"fields,omitempty"`
 }
 
@@ -196,6 +197,8 @@ func (e *Event) check() error {
 		return fmt.Errorf("audit: event %s: no outcome", e.Kind)
 	case e.Cause == e.ID:
 		return fmt.Errorf("audit: event %s: it cannot cause itself", e.Kind)
+	case e.Direct && e.Object != nil:
+		return fmt.Errorf("audit: event %s: a record's change is in a ledger", e.Kind)
 	case e.Object != nil && (e.Object.Kind == "" || e.Object.ID == "" || e.Object.Version == 0):
 		return fmt.Errorf("audit: event %s: an object without kind, ID or version", e.Kind)
 	}

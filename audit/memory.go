@@ -9,13 +9,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
-// NewMemory returns a ledger in memory, for tests and for hosts that mean to forget.
+// NewMemory returns a ledger in memory, for tests and for hosts that mean to forget. It is a [LogLedger].
 func NewMemory() Ledger {
 	return &memory{
 		records: map[object]Record{}, unique: map[uniqueKey]ID{},
 		changes: map[string]bool{}, marks: map[EventID]*uint64{}, indexes: map[uint64]EventID{},
+		log: merkle.NewMemoryStore(),
 	}
 }
 
@@ -37,9 +40,10 @@ type memory struct {
 	marks   map[EventID]*uint64 // of every event; nil while it has none
 	indexes map[uint64]EventID
 	pending []SealedEvent
+	log     merkle.Store
 }
 
-var _ Ledger = (*memory)(nil)
+var _ LogLedger = (*memory)(nil)
 
 func (r Record) clone() Record {
 	r.Bytes, r.Keys, r.UniqueKeys = bytes.Clone(r.Bytes), slices.Clone(r.Keys), slices.Clone(r.UniqueKeys)
@@ -57,6 +61,25 @@ func (m *memory) Load(ctx context.Context, kind Kind, id ID) (Record, error) {
 }
 
 func (m *memory) Commit(ctx context.Context, c Change) error {
+	return m.commit(ctx, c, func() error { return m.check(c) })
+}
+
+func (m *memory) ReadLog(_ context.Context, name string) ([]byte, error) { return m.log.ReadFile(name) }
+
+func (m *memory) CommitLog(ctx context.Context, c Change, head []byte, files []merkle.File) error {
+	return m.commit(ctx, c, func() error {
+		if err := m.log.Swap(ctx, head, nil); err != nil { // which compares
+			return err
+		}
+		if err := m.check(c); err != nil {
+			return err
+		}
+		return m.log.Swap(ctx, head, files)
+	})
+}
+
+// commit applies c after check, which may find a conflict.
+func (m *memory) commit(ctx context.Context, c Change, check func() error) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
@@ -65,7 +88,7 @@ func (m *memory) Commit(ctx context.Context, c Change) error {
 	if err := ctx.Err(); err != nil || m.changes[c.ID] {
 		return err
 	}
-	if err := m.check(c); err != nil {
+	if err := check(); err != nil {
 		return err
 	}
 	m.changes[c.ID] = true

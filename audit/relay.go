@@ -37,11 +37,12 @@ type RelayConfig struct {
 	Strict bool
 }
 
-// A Relay moves committed events from a store's ledger to the log. Each node on a ledger has one; the one that has the log's lock moves, and the
-// others see to it that what waits is not too old.
+// A Relay moves committed events from a store's ledger to the log. Each node on a ledger has one. If the log is a [Marker] or a
+// [merkle.StoreLog] all of them move; otherwise the one that has the log's lock does, and the others see to it that what waits is not too old.
 type Relay struct {
 	store  *Store
 	log    merkle.Log
+	marker Marker // the log, if it is one
 	cfg    RelayConfig
 	reader *merkle.Reader
 	size   atomic.Uint64
@@ -57,6 +58,7 @@ type Relay struct {
 	shown   uint64    // the size of the log that was published
 	last    Change    // the marks that were made last
 	sure    time.Time // when the ledger was known to have them
+	clashes int       // how often in turn marks were refused while the log was where it was expected
 }
 
 // known are the IDs of the log's last entries.
@@ -108,6 +110,7 @@ func NewRelay(s *Store, l merkle.Log, cfg RelayConfig) (*Relay, error) {
 		return nil, fmt.Errorf("audit: the log is of origin %q, the store of %q", cp.Origin, s.origin)
 	}
 	r := &Relay{store: s, log: l, cfg: cfg, reader: reader, turn: make(chan struct{}, 1), refused: map[string]error{}}
+	r.marker, _ = l.(Marker)
 	r.size.Store(cp.Size)
 	return r, nil
 }
@@ -138,7 +141,9 @@ func (r *Relay) Flush(ctx context.Context) error {
 			err = r.publish(ctx)
 		}
 		if err != nil {
-			r.marked = false
+			if r.marked = false; errors.Is(err, merkle.ErrRewound) || errors.Is(err, merkle.ErrForked) {
+				err = fmt.Errorf("%w: %w", ErrRewound, err)
+			}
 			r.yield(err)
 			if r.fails.Store(!errors.Is(err, merkle.ErrLocked)); r.cfg.Strict && r.fails.Load() {
 				r.store.pressure.raise(pressGiving)
@@ -213,6 +218,10 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 			return false, err
 		}
 		r.marked = true
+	} else if r.marker != nil {
+		if err := r.follow(ctx); err != nil {
+			return false, err
+		}
 	}
 	var events []pending
 	refused := map[string]error{} // a refused event may since have been mended or removed
@@ -233,7 +242,7 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 			events = append(events, e)
 		}
 	}
-	if time.Since(r.sure) > relaySure {
+	if r.marker == nil && time.Since(r.sure) > relaySure {
 		if err := r.put(ctx, r.last); err != nil {
 			return false, err
 		}
@@ -249,13 +258,31 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 	for _, e := range ordered(events) {
 		leaves, ids = append(leaves, e.leaf), append(ids, e.ID)
 	}
-	first, err := r.log.Append(ctx, leaves)
+	if r.marker != nil {
+		moved, err := r.appendMarked(ctx, leaves, ids)
+		return more || !moved, err
+	}
+	first, err := r.append(ctx, leaves)
+	if errors.Is(err, merkle.ErrMoved) { // what another node has appended is marked before anything else is
+		r.marked = false
+		return true, nil
+	}
 	if err != nil {
 		return false, err
 	}
 	r.size.Store(first + uint64(len(leaves)))
 	r.known.add(ids...)
 	return more, r.mark(ctx, ids, first)
+}
+
+// append appends the leaves where the log is known to end. Whoever appends has seen to it that all that is there has its mark; so at most what one node
+// has appended last has none.
+func (r *Relay) append(ctx context.Context, leaves [][]byte) (uint64, error) {
+	if l, ok := r.log.(*merkle.StoreLog); ok { // that others may have, too
+		size := r.size.Load()
+		return size, l.AppendAt(ctx, size, leaves, nil)
+	}
+	return r.log.Append(ctx, leaves)
 }
 
 // pending is an event that waits for the log.

@@ -179,6 +179,9 @@ func (s *Store) addEvent(c *Change, e *Event) error {
 	if err != nil {
 		return err
 	}
+	if e.Direct {
+		return errors.New("audit: a direct event is not for a ledger")
+	}
 	if e.Origin != s.origin {
 		return fmt.Errorf("audit: event %s is of another origin", e.Kind)
 	}

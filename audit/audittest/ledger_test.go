@@ -48,7 +48,23 @@ func (n *counts) check(t *testing.T, commits int64) {
 
 // TestEverySentenceIsACase compares the cases with the comments of the interfaces.
 func TestEverySentenceIsACase(t *testing.T) {
-	f, err := parser.ParseFile(token.NewFileSet(), "../ledger.go", nil, parser.ParseComments)
+	var sentences, ofLogs []string
+	for _, c := range ledgerCases {
+		sentences = append(sentences, c.sentence)
+	}
+	for _, c := range durableCases {
+		sentences = append(sentences, c.sentence)
+	}
+	compareSentences(t, contract(t, "../ledger.go", "Ledger", "Timekeeper"), sentences)
+	for _, c := range logCases {
+		ofLogs = append(ofLogs, c.sentence)
+	}
+	compareSentences(t, contract(t, "../ledgerlog.go", "LogLedger"), ofLogs)
+}
+
+// contract returns what the comments of the interfaces say.
+func contract(t *testing.T, file string, names ...string) string {
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +75,7 @@ func TestEverySentenceIsACase(t *testing.T) {
 			return true
 		}
 		spec := d.Specs[0].(*ast.TypeSpec)
-		if i, ok := spec.Type.(*ast.InterfaceType); ok && (spec.Name.Name == "Ledger" || spec.Name.Name == "Timekeeper") {
+		if i, ok := spec.Type.(*ast.InterfaceType); ok && slices.Contains(names, spec.Name.Name) {
 			if spec.Name.Name == "Ledger" {
 				docs = append(docs, d.Doc.Text())
 			}
@@ -69,14 +85,10 @@ func TestEverySentenceIsACase(t *testing.T) {
 		}
 		return false
 	})
-	contract := strings.Join(strings.Fields(strings.Join(docs, " ")), " ")
-	var sentences []string
-	for _, c := range ledgerCases {
-		sentences = append(sentences, c.sentence)
-	}
-	for _, c := range durableCases {
-		sentences = append(sentences, c.sentence)
-	}
+	return strings.Join(strings.Fields(strings.Join(docs, " ")), " ")
+}
+
+func compareSentences(t *testing.T, contract string, sentences []string) {
 	for _, s := range sentences {
 		if !strings.Contains(contract, s) {
 			t.Errorf("the contract does not say: %s", s)

@@ -55,20 +55,9 @@ func (m *markFile) check(l Files, cp Checkpoint, vkey string) error {
 	if err != nil {
 		return fmt.Errorf("%w: its mark: %w", ErrForeign, err)
 	}
-	return goesOn(l, mark, cp, vkey)
-}
-
-// goesOn reports that the log, whose checkpoint is now, does not go on from the one that was seen of it.
-func goesOn(l Files, seen, now Checkpoint, vkey string) error {
-	if seen.Size > now.Size {
-		return fmt.Errorf("%w: it has %d entries, and had %d", ErrRewound, now.Size, seen.Size)
-	}
 	r, err := NewReader(l, vkey)
 	if err != nil {
 		return err
 	}
-	if _, err := r.Consistency(seen, now); err != nil {
-		return fmt.Errorf("%w: %w", ErrForked, err)
-	}
-	return nil
+	return r.goesOn(mark, cp)
 }

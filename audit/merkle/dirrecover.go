@@ -8,16 +8,6 @@ import (
 	"os"
 )
 
-// What a log that does not open as it should is. The error says what was found.
-var (
-	// ErrRewound means that a log, or a part of it, is older than another part, than its mark or than what was seen of it; or that a part is not there.
-	ErrRewound = errors.New("merkle: the log was set back")
-	// ErrForeign means that a log is of another origin or key, or that what says so is damaged.
-	ErrForeign = errors.New("merkle: the log is another's")
-	// ErrForked means that a log has two histories, as when two have written it, or was edited.
-	ErrForked = errors.New("merkle: the log has two histories")
-)
-
 // openDirWriter opens the log in d for writing, or begins one if there is none. Its checkpoint, tiles, journal and mark are checked against each
 // other, in a time that does not grow with the log. What the journal has and the tiles do not is published. After an error nothing was changed but that.
 func openDirWriter(d *dirFiles, origin string, key crypto.Signer, mark string, seen *Checkpoint) (_ *dirWriter, err error) {
@@ -68,7 +58,11 @@ func (w *dirWriter) check(now Checkpoint) error {
 	if err := w.mark.check(w, now, w.vkey); err != nil || w.seen == nil {
 		return err
 	}
-	return goesOn(w, *w.seen, now, w.vkey)
+	r, err := NewReader(w, w.vkey)
+	if err != nil {
+		return err
+	}
+	return r.goesOn(*w.seen, now)
 }
 
 // begin begins a log.
@@ -154,7 +148,7 @@ func (w *dirWriter) replay(p *replay) error {
 			return fmt.Errorf("%w: its journal: %w", ErrForked, err)
 		}
 		for _, leaf := range leaves {
-			w.edge.add(leaf, func(f file) error { w.full[f.name] = f.data; return nil })
+			w.edge.add(leaf, func(f File) error { w.full[f.Name] = f.Data; return nil })
 		}
 	}
 	return nil

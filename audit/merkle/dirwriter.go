@@ -124,15 +124,6 @@ func (w *dirWriter) Append(ctx context.Context, leaves [][]byte) (uint64, error)
 	}
 }
 
-func checkLeaves(leaves [][]byte) error {
-	for i, leaf := range leaves {
-		if len(leaf) > MaxLeaf {
-			return fmt.Errorf("merkle: leaf %d has over %d bytes", i, MaxLeaf)
-		}
-	}
-	return nil
-}
-
 // commit appends the calls' leaves to the journal, as one record.
 func (w *dirWriter) commit(calls []*call) {
 	err := w.record(calls)
@@ -175,7 +166,7 @@ func (w *dirWriter) record(calls []*call) (err error) {
 		c.first = next.size
 		for i, leaf := range c.leaves {
 			body = appendLeaf(body, leaf)
-			next.addHash(leaf, c.hashes[i], func(f file) error { full[f.name] = f.data; return nil })
+			next.addHash(leaf, c.hashes[i], func(f File) error { full[f.Name] = f.Data; return nil })
 		}
 	}
 	if w.body = body; cap(body) > maxCommit*2 {
@@ -286,9 +277,9 @@ func (w *dirWriter) writeCheckpoint(e *edge, signed []byte, full map[string][]by
 	if err != nil {
 		return err
 	}
-	var files []file
+	var files []File
 	for _, name := range slices.Sorted(maps.Keys(full)) {
-		files = append(files, file{name, full[name]})
+		files = append(files, File{name, full[name]})
 	}
 	if err := w.files.disk.writeFiles(append(files, e.partial(w.published.Size)...)); err != nil {
 		return err

@@ -172,7 +172,7 @@ func (d *disk) replace(name, temp string, data []byte) error {
 const maxOpen = 64
 
 // writeFiles writes whole files that nobody reads yet, durably. What a crash leaves of them is written again.
-func (d *disk) writeFiles(files []file) error {
+func (d *disk) writeFiles(files []File) error {
 	dirs := map[string]bool{}
 	for len(files) > 0 {
 		n := min(len(files), maxOpen)
@@ -189,7 +189,7 @@ func (d *disk) writeFiles(files []file) error {
 	return nil
 }
 
-func (d *disk) writeSome(files []file, dirs map[string]bool) (err error) {
+func (d *disk) writeSome(files []File, dirs map[string]bool) (err error) {
 	open := make([]*os.File, 0, len(files))
 	defer func() {
 		for _, f := range open {
@@ -197,18 +197,18 @@ func (d *disk) writeSome(files []file, dirs map[string]bool) (err error) {
 		}
 	}()
 	for _, file := range files {
-		f, err := d.create(file.name)
+		f, err := d.create(file.Name)
 		if err != nil {
 			return err
 		}
 		open = append(open, f)
-		if err := d.write(f, file.name, file.data, 0); err != nil {
+		if err := d.write(f, file.Name, file.Data, 0); err != nil {
 			return err
 		}
-		dirs[path.Dir(file.name)] = true
+		dirs[path.Dir(file.Name)] = true
 	}
 	for i, f := range open { // once all are written, for the disk to take them together
-		if err := d.sync(f, files[i].name); err != nil {
+		if err := d.sync(f, files[i].Name); err != nil {
 			return err
 		}
 	}

@@ -20,17 +20,17 @@ func (e *edge) clone() edge {
 }
 
 // add adds a leaf, and calls full with each bundle and tile that it completes.
-func (e *edge) add(leaf []byte, full func(file) error) error {
+func (e *edge) add(leaf []byte, full func(File) error) error {
 	return e.addHash(leaf, LeafHash(leaf), full)
 }
 
 // addHash is add for a leaf of which the hash is known.
-func (e *edge) addHash(leaf []byte, h Hash, full func(file) error) error {
+func (e *edge) addHash(leaf []byte, h Hash, full func(File) error) error {
 	e.bundle = appendLeaf(e.bundle, leaf)
 	n := e.size
 	e.size++
 	if e.size%tileWidth == 0 {
-		if err := full(file{tilePath(entryLevel, n/tileWidth, tileWidth), e.bundle}); err != nil {
+		if err := full(File{tilePath(entryLevel, n/tileWidth, tileWidth), e.bundle}); err != nil {
 			return err
 		}
 		e.bundle = make([]byte, 0, len(e.bundle)+len(e.bundle)/8) // about as much again
@@ -57,7 +57,7 @@ func appendLeaf(b, leaf []byte) []byte {
 }
 
 // put adds the n-th hash of a level of tiles.
-func (e *edge) put(level int, n uint64, h Hash, full func(file) error) error {
+func (e *edge) put(level int, n uint64, h Hash, full func(File) error) error {
 	if level == len(e.tiles) {
 		e.tiles = append(e.tiles, nil)
 	}
@@ -69,18 +69,18 @@ func (e *edge) put(level int, n uint64, h Hash, full func(file) error) error {
 		return nil
 	}
 	e.tiles[level] = nil
-	return full(file{tilePath(level, n/tileWidth, tileWidth), tile})
+	return full(File{tilePath(level, n/tileWidth, tileWidth), tile})
 }
 
 // partial returns the partial bundle and tiles, of those that have changed since the tree's size was since.
-func (e *edge) partial(since uint64) []file {
-	var files []file
+func (e *edge) partial(since uint64) []File {
+	var files []File
 	if w := int(e.size % tileWidth); w > 0 && e.size != since {
-		files = append(files, file{tilePath(entryLevel, e.size/tileWidth, w), e.bundle})
+		files = append(files, File{tilePath(entryLevel, e.size/tileWidth, w), e.bundle})
 	}
 	for l, tile := range e.tiles {
 		if n := e.size >> (tileHeight * l); len(tile) > 0 && n != since>>(tileHeight*l) {
-			files = append(files, file{tilePath(l, n/tileWidth, len(tile)/hashSize), tile})
+			files = append(files, File{tilePath(l, n/tileWidth, len(tile)/hashSize), tile})
 		}
 	}
 	return files

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
+	"os"
 
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
@@ -79,4 +80,32 @@ func ExampleTree_Inclusions() {
 	// Output:
 	// 13 hashes for all four, 10 for one
 	// the log has them: true
+}
+
+// Two nodes append to one log, and a mirror of it is a directory for a file server.
+func ExampleMirror() {
+	ctx, key := context.Background(), ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32))
+	store := merkle.NewMemoryStore() // or one in a database
+	one, _ := merkle.OpenStore(ctx, store, "example.org/log", key)
+	two, _ := merkle.OpenStore(ctx, store, "example.org/log", key)
+	for i, node := range []merkle.Log{one, two, one} {
+		at, err := node.Append(ctx, [][]byte{fmt.Append(nil, "leaf ", i)})
+		fmt.Println("appended at", at, err)
+	}
+
+	dir, _ := os.MkdirTemp("", "mirror")
+	defer os.RemoveAll(dir)
+	cp, err := merkle.Mirror(ctx, two, two.VerifierKey(), dir)
+	fmt.Println("mirrored:", cp.Size, err)
+
+	root, _ := os.OpenRoot(dir)
+	defer root.Close()
+	cp, err = merkle.Verify(ctx, root, one.VerifierKey(), nil)
+	fmt.Println("verified:", cp.Size, err)
+	// Output:
+	// appended at 0 <nil>
+	// appended at 1 <nil>
+	// appended at 2 <nil>
+	// mirrored: 3 <nil>
+	// verified: 3 <nil>
 }

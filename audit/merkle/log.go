@@ -1,15 +1,10 @@
 package merkle
 
 import (
-	"bytes"
 	"context"
 	"crypto"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
-	"sync"
-	"sync/atomic"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -38,193 +33,37 @@ type Log interface {
 	VerifierKey() string
 }
 
+// What a log that does not open as it should is. The error says what was found.
+var (
+	// ErrRewound means that a log, or a part of it, is older than another part, than its mark or than what was seen of it; or that a part is not there.
+	ErrRewound = errors.New("merkle: the log was set back")
+	// ErrForeign means that a log is of another origin or key, or that what says so is damaged.
+	ErrForeign = errors.New("merkle: the log is another's")
+	// ErrForked means that a log has two histories, as when two have written it, or was edited.
+	ErrForked = errors.New("merkle: the log has two histories")
+)
+
 // NewMemory returns a new log that forgets everything with the process. The key is an Ed25519 key.
 func NewMemory(origin string, key crypto.Signer) (Log, error) {
-	w, err := openLog(&memoryFiles{files: map[string][]byte{}}, origin, key)
+	l, err := OpenStore(context.Background(), NewMemoryStore(), origin, key)
 	if err != nil {
 		return nil, err
 	}
-	return w, nil
+	return l, nil
 }
-
-// A storage keeps the resources of one log for its one writer.
-type storage interface {
-	Files
-	// write stores the files in their order, each of them whole or not at all. Nil means that all survive a crash.
-	write(files []file) error
-	// remove removes a directory that is not needed any more. It may fail.
-	remove(dir string)
-}
-
-type file struct {
-	name string
-	data []byte
-}
-
-type memoryFiles struct {
-	mu    sync.RWMutex
-	files map[string][]byte
-}
-
-func (m *memoryFiles) ReadFile(name string) ([]byte, error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if data, ok := m.files[name]; ok {
-		return bytes.Clone(data), nil
-	}
-	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-}
-
-func (m *memoryFiles) write(files []file) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, f := range files {
-		m.files[f.name] = bytes.Clone(f.data)
-	}
-	return nil
-}
-
-func (m *memoryFiles) remove(dir string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for w := range tileWidth {
-		delete(m.files, fmt.Sprintf("%s/%d", dir, w))
-	}
-}
-
-// A writer is a log over its storage.
-type writer struct {
-	store  storage
-	signer note.Signer
-	vkey   string
-	signed atomic.Pointer[[]byte] // the checkpoint, once it is durable
-
-	mu     sync.Mutex
-	edge   edge
-	failed error // what ended it; storage is then in an unknown state
-}
-
-var _ Log = (*writer)(nil)
 
 const checkpointFile = "checkpoint"
 
-// openLog opens the log in store, or begins one if there is none, after checking that it ends as its checkpoint says.
-func openLog(store storage, origin string, key crypto.Signer) (*writer, error) {
-	w := &writer{store: store}
-	var err error
-	if w.signer, err = NewSigner(origin, key); err != nil {
-		return nil, err
-	}
-	if w.vkey, err = VerifierKey(origin, key); err != nil {
-		return nil, err
-	}
-	signed, err := store.ReadFile(checkpointFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		if signed, err = w.sign(&w.edge); err != nil {
-			return nil, err
-		}
-		err = store.write([]file{{checkpointFile, signed}})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("merkle: log %s: %w", origin, err)
-	}
-	cp, err := ParseCheckpoint(signed, w.vkey)
-	if err != nil {
-		return nil, err
-	}
-	r, err := NewReader(store, w.vkey)
-	if err != nil {
-		return nil, err
-	}
-	if w.edge, err = r.edge(cp); err != nil {
-		return nil, fmt.Errorf("merkle: log %s is not as its checkpoint says: %w", origin, err)
-	}
-	w.signed.Store(&signed)
-	return w, nil
-}
-
-func (w *writer) sign(e *edge) ([]byte, error) {
-	return signCheckpoint(w.signer, e)
-}
-
 // signCheckpoint returns the signed checkpoint of the tree.
 func signCheckpoint(s note.Signer, e *edge) ([]byte, error) {
-	root := e.root()
-	text := fmt.Sprintf("%s\n%d\n%s\n", s.Name(), e.size, base64.StdEncoding.EncodeToString(root[:]))
-	return note.Sign(&note.Note{Text: text}, s)
+	return note.Sign(&note.Note{Text: treeText(s.Name(), e.size, e.root())}, s)
 }
 
-// VerifierKey returns the note verifier key of the log's checkpoints.
-func (w *writer) VerifierKey() string { return w.vkey }
-
-// ReadFile returns a resource of the log. The checkpoint is the last one that is known to be durable.
-func (w *writer) ReadFile(name string) ([]byte, error) {
-	if name == checkpointFile {
-		return bytes.Clone(*w.signed.Load()), nil
-	}
-	if !isTile(name) {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-	}
-	return w.store.ReadFile(name)
-}
-
-// Append adds the leaves in their order and returns the index of the first. After an error in writing, nothing more is appended until
-// the log is opened again.
-func (w *writer) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
+func checkLeaves(leaves [][]byte) error {
 	for i, leaf := range leaves {
 		if len(leaf) > MaxLeaf {
-			return 0, fmt.Errorf("merkle: leaf %d has over %d bytes", i, MaxLeaf)
+			return fmt.Errorf("merkle: leaf %d has over %d bytes", i, MaxLeaf)
 		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return 0, fmt.Errorf("merkle: append: %w", err)
-	}
-	if w.failed != nil {
-		return 0, fmt.Errorf("merkle: the log must be opened again after: %w", w.failed)
-	}
-	first := w.edge.size
-	switch {
-	case len(leaves) == 0:
-		return first, nil
-	case uint64(len(leaves)) > maxSize-first:
-		return 0, errors.New("merkle: the log is full")
-	}
-
-	next := w.edge.clone()
-	var files []file
-	for _, leaf := range leaves {
-		next.add(leaf, func(f file) error { files = append(files, f); return nil })
-	}
-	if err := w.write(append(files, next.partial(first)...)); err != nil {
-		return 0, err
-	}
-	signed, err := w.sign(&next) // only now, so that no two trees of one size are signed if writing the tiles fails
-	if err != nil {
-		return 0, err
-	}
-	if err := w.write([]file{{checkpointFile, signed}}); err != nil {
-		return 0, err
-	}
-	w.signed.Store(&signed)
-	w.edge = next
-	for _, dir := range next.outgrown(first) {
-		w.store.remove(dir)
-	}
-	return first, nil
-}
-
-// ended reports whether nothing more can be appended.
-func (w *writer) ended() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.failed != nil
-}
-
-func (w *writer) write(files []file) error {
-	if w.failed = w.store.write(files); w.failed != nil {
-		return fmt.Errorf("merkle: writing the log: %w", w.failed)
 	}
 	return nil
 }

@@ -79,10 +79,10 @@ func someLeaves(from, n int) [][]byte {
 
 func TestTreeIsThatOfItsLeaves(t *testing.T) {
 	sizes := []int{0, 1, 2, 255, 256, 257, 511, 512, 513, 65535, 65536, 65537, 65536 + 512}
-	store := &memoryFiles{files: map[string][]byte{}}
+	store := NewMemoryStore()
 	var n naiveTree
 	for _, size := range sizes {
-		w, err := openLog(store, logOrigin, logKey(0)) // opening anew each time
+		w, err := OpenStore(t.Context(), store, logOrigin, logKey(0)) // opening anew each time
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,8 +97,8 @@ func TestTreeIsThatOfItsLeaves(t *testing.T) {
 
 func TestLogGrownInAnyStepsIsOneLog(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		store := &memoryFiles{files: map[string][]byte{}}
-		w, err := openLog(store, logOrigin, logKey(0))
+		store := NewMemoryStore()
+		w, err := OpenStore(t.Context(), store, logOrigin, logKey(0))
 		var n naiveTree
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			leaves := someLeaves(len(n.leaves), rapid.SampledFrom([]int{0, 1, 2, 3, 100, 255, 256, 257, 600}).Draw(t, "n"))
@@ -106,20 +106,20 @@ func TestLogGrownInAnyStepsIsOneLog(t *testing.T) {
 				_, err = w.Append(context.Background(), leaves)
 			}
 			if err == nil && rapid.Bool().Draw(t, "reopen") {
-				w, err = openLog(store, logOrigin, logKey(0))
+				w, err = OpenStore(t.Context(), store, logOrigin, logKey(0))
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
 			n.add(t, leaves)
 		}
-		n.check(t, store, w.VerifierKey())
+		n.check(t, w, w.VerifierKey())
 	})
 }
 
 func TestPartialTilesGiveWayToFullOnes(t *testing.T) {
-	store := &memoryFiles{files: map[string][]byte{}}
-	w, err := openLog(store, logOrigin, logKey(0))
+	store := NewMemoryStore()
+	w, err := OpenStore(t.Context(), store, logOrigin, logKey(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,9 +132,6 @@ func TestPartialTilesGiveWayToFullOnes(t *testing.T) {
 		cp, _ := r.Checkpoint()
 		old = append(old, cp)
 	}
-	if n := len(store.files); n > 2*(600%256)+2*2+2+1 {
-		t.Errorf("%d files", n)
-	}
 	for _, cp := range old { // a reader that holds an earlier checkpoint goes on
 		for _, err := range r.Entries(cp, cp.Size-1, cp.Size) {
 			if err != nil {
@@ -145,80 +142,6 @@ func TestPartialTilesGiveWayToFullOnes(t *testing.T) {
 }
 
 var errInjected = errors.New("injected")
-
-// A faultyStore fails at its n-th file, before or after it is written, and at every one from then on.
-type faultyStore struct {
-	storage
-	left  int
-	after bool
-}
-
-func (s *faultyStore) write(files []file) error {
-	for _, f := range files {
-		if s.left--; s.left < 0 && !(s.left == -1 && s.after) {
-			return errInjected
-		}
-		if err := s.storage.write([]file{f}); err != nil {
-			return err
-		}
-		if s.left < 0 {
-			return errInjected
-		}
-	}
-	return nil
-}
-
-// crashAnywhere appends through a store that fails at each write in turn, and opens the store again.
-func crashAnywhere(t *testing.T, open func(t *testing.T) storage) {
-	steps := []int{1, 2, 252, 1, 1, 300, 5}
-	crashed := true
-	for n := 0; crashed; n++ {
-		for _, after := range []bool{false, true} {
-			store := open(t)
-			faulty := &faultyStore{store, n, after}
-			var acked naiveTree
-			var unknown [][]byte
-			w, err := openLog(faulty, logOrigin, logKey(0))
-			crashed = err != nil
-			for _, step := range steps {
-				if crashed {
-					break
-				}
-				leaves := someLeaves(len(acked.leaves), step)
-				if _, err := w.Append(t.Context(), leaves); err != nil {
-					if !errors.Is(err, errInjected) {
-						t.Fatal(err)
-					}
-					crashed, unknown = true, leaves
-					faulty.left = 1000
-					if _, err := w.Append(t.Context(), leaves); err == nil {
-						t.Fatal("a log that failed to write went on")
-					}
-				} else {
-					acked.add(t, leaves)
-				}
-			}
-			w, err = openLog(store, logOrigin, logKey(0))
-			if err != nil {
-				t.Fatalf("after a crash at write %d: %v", n, err)
-			}
-			if w.edge.size != uint64(len(acked.leaves)) {
-				acked.add(t, unknown) // all of them, or the next line fails
-			}
-			acked.check(t, w, w.VerifierKey())
-			others := someLeaves(1_000_000, 400)
-			if _, err := w.Append(t.Context(), others); err != nil {
-				t.Fatal(err)
-			}
-			acked.add(t, others)
-			acked.check(t, store, w.VerifierKey())
-		}
-	}
-}
-
-func TestCrashBeforeCheckpointLosesNothingAcknowledged(t *testing.T) {
-	crashAnywhere(t, func(*testing.T) storage { return &memoryFiles{files: map[string][]byte{}} })
-}
 
 func TestFailingKeyAppendsNothing(t *testing.T) {
 	fail := false

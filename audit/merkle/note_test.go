@@ -94,7 +94,7 @@ func TestVerifierKeyHasOneSpelling(t *testing.T) {
 	vkey := logVKey(t)
 	name, rest, _ := strings.Cut(vkey, "+")
 	for _, other := range []string{name + "+" + strings.ToUpper(rest[:8]) + rest[8:], vkey + "\n", vkey[:len(vkey)-1], ""} {
-		if _, err := NewReader(&memoryFiles{}, other); err == nil {
+		if _, err := NewReader(NewMemoryStore(), other); err == nil {
 			t.Errorf("%q is a verifier key", other)
 		}
 	}

@@ -117,6 +117,17 @@ func (r *Reader) edge(cp Checkpoint) (edge, error) {
 	return e, nil
 }
 
+// goesOn reports that the log, which is at now, does not go on from what was seen of it.
+func (r *Reader) goesOn(seen, now Checkpoint) error {
+	if now.Size < seen.Size {
+		return fmt.Errorf("%w: log %s has %d entries, and had %d", ErrRewound, r.v.Name(), now.Size, seen.Size)
+	}
+	if _, err := r.Consistency(seen, now); err != nil {
+		return fmt.Errorf("%w: %w", ErrForked, err)
+	}
+	return nil
+}
+
 // guarded are files whose panic is an error.
 type guarded struct{ files Files }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -32,10 +31,9 @@ type fileFunc func(name string) ([]byte, error)
 func (f fileFunc) ReadFile(name string) ([]byte, error) { return f(name) }
 
 // memoryLog returns a log of a size, its checkpoints at some sizes, and the log's files.
-func memoryLog(t rapid.TB, sizes ...int) (*memoryFiles, []Checkpoint) {
+func memoryLog(t rapid.TB, sizes ...int) (Files, []Checkpoint) {
 	t.Helper()
-	store := &memoryFiles{files: map[string][]byte{}}
-	w, err := openLog(store, logOrigin, logKey(0))
+	w, err := NewMemory(logOrigin, logKey(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +54,7 @@ func memoryLog(t rapid.TB, sizes ...int) (*memoryFiles, []Checkpoint) {
 		}
 		cps = append(cps, cp)
 	}
-	return store, cps
+	return w, cps
 }
 
 // ask asks a tree one thing, and checks the answer if there is one. It returns the error if there is none.
@@ -121,7 +119,7 @@ func ask(t *rapid.T, r *Reader, cp, old Checkpoint) error {
 // Files may do whatever they want: what comes out is right, and when they come to their senses, so is everything.
 func TestHostileFilesProveNothingAndSpoilNothing(t *testing.T) {
 	store, cps := memoryLog(t, 1, 256, 300, 700, 66000, 66100)
-	names := slices.Sorted(maps.Keys(store.files))
+	names := slices.Collect(Paths(66100))
 	vkey := logVKey(t)
 	rapid.Check(t, func(t *rapid.T) {
 		hostile := true

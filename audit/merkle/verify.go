@@ -34,7 +34,7 @@ func Verify(ctx context.Context, f Files, vkey string, entry func(index uint64, 
 // verify rebuilds the tree of cp from the entries.
 func verify(ctx context.Context, f Files, cp Checkpoint, entry func(uint64, []byte) error) error {
 	var e edge
-	same := func(want file) error { return compare(f, want) }
+	same := func(want File) error { return compare(f, want) }
 	for n := uint64(0); e.size < cp.Size; n++ {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -66,21 +66,21 @@ func verify(ctx context.Context, f Files, cp Checkpoint, entry func(uint64, []by
 }
 
 // compare checks that a tile in the log is the one that follows from the entries. Bundles are where they come from.
-func compare(f Files, want file) error {
-	if strings.HasPrefix(want.name, "tile/entries/") {
+func compare(f Files, want File) error {
+	if strings.HasPrefix(want.Name, "tile/entries/") {
 		return nil
 	}
-	got, err := f.ReadFile(want.name)
-	if full, _, ok := strings.Cut(want.name, ".p/"); ok && errors.Is(err, fs.ErrNotExist) {
+	got, err := f.ReadFile(want.Name)
+	if full, _, ok := strings.Cut(want.Name, ".p/"); ok && errors.Is(err, fs.ErrNotExist) {
 		if data, fullErr := f.ReadFile(full); fullErr == nil {
-			got, err = data[:min(len(data), len(want.data))], nil
+			got, err = data[:min(len(data), len(want.Data))], nil
 		}
 	}
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(got, want.data) {
-		return fmt.Errorf("%s does not follow from the entries", want.name)
+	if !bytes.Equal(got, want.Data) {
+		return fmt.Errorf("%s does not follow from the entries", want.Name)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ var Table = []Row{
 	{"internal/durable", "", "", "the disk, for whoever keeps files"},
 	{"audit/merkle", "internal/canon internal/durable golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog", "", "a log of bytes: it knows no events"},
 	{"audit", "audit/merkle identity internal/canon internal/durable github.com/google/uuid golang.org/x/mod/sumdb/note", "", "every event names who"},
-	{"internal/sqlledger", "audit", "", "the driver is the host's"},
+	{"internal/sqlledger", "audit audit/merkle", "", "the driver is the host's"},
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
 	{"rbac", "identity internal/canon", "", "deciding is pure: values in, values out"},
 	{"lifecycle", "identity audit internal/canon", "internal/faulty", ""},
@@ -32,7 +32,7 @@ var Table = []Row{
 
 	{"identity/identitytest", "identity pgregory.net/rapid", "", ""},
 	{"audit/merkle/merkletest", "audit/merkle golang.org/x/mod/sumdb/tlog", "", "it computes roots for itself"},
-	{"audit/audittest", "audit identity pgregory.net/rapid", "", ""},
+	{"audit/audittest", "audit audit/merkle audit/merkle/merkletest identity pgregory.net/rapid", "", "a ledger can have the log too"},
 	{"rbac/rbactest", "rbac identity pgregory.net/rapid", "", ""},
 	{"lifecycle/lifecycletest", "lifecycle audit identity identity/identitytest pgregory.net/rapid", "", ""},
 	{"jit/jittest", "jit lifecycle rbac audit identity pgregory.net/rapid", "", "standing changes in it as under the root, by way of lifecycle"},

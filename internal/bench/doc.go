@@ -10,6 +10,8 @@
 //     commits. The floor is five bare transactions. The relay runs meanwhile; "behind" is how many events it had still to move at the end. Signing in is
 //     not measured. Grants end by themselves after a few seconds, and who asks changes from one access to the next, so that nobody has more
 //     of them at a time than one may have; that their end is recorded, by [bailiwick.System.Sweep], is not measured.
+//   - Append: one leaf to the log, which is in a database or in a directory.
+//   - Move: the relay's part, from the ledger to the log, with the log in the ledger's database or in a directory. All events wait at the start.
 //   - Authorize: an agent that acts for a human, by the human's one grant among a million, from memory only. The floor is Go maps.
 //   - AuthorizeFresh: the same question without an agent, where each answer has to know what other nodes have taken away. The floor is a prepared statement
 //     that reads one row.

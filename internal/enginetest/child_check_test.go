@@ -23,6 +23,11 @@ import (
 // engines are the databases that tests of nodes run on.
 var engines = []string{"sqlite", "postgresql"}
 
+// logged are the engines with their log in a directory, and with it in the database.
+var logged = []string{"sqlite", "postgresql", "sqlite" + within, "postgresql" + within}
+
+const within = "+log"
+
 // A site is what several nodes share: a ledger, a log, and what they have acknowledged.
 type site struct {
 	cfg nodeConfig
@@ -36,10 +41,14 @@ type site struct {
 func newSite(t testing.TB, engine string) *site {
 	t.Helper()
 	dir := t.TempDir()
+	engine, inDatabase := strings.CutSuffix(engine, within)
 	s := &site{cfg: nodeConfig{Engine: engine, Source: filepath.Join(dir, "ledger.db"), Log: filepath.Join(dir, "log")}, refused: map[string]int{}}
 	if engine == "postgresql" {
 		server := pgServer(t)
 		s.cfg.Source, s.cfg.Schema = server.dsn("postgres"), server.schema()
+	}
+	if inDatabase {
+		s.cfg.Log = ""
 	}
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -79,7 +80,7 @@ func claimKeys(c *claim) (index, unique []audit.Key) { return nil, []audit.Key{a
 type host struct {
 	cfg    nodeConfig
 	db     *sql.DB
-	log    *merkle.Dir
+	log    merkle.Log
 	sys    *bailiwick.System
 	store  *audit.Store // beside the system's, for claims and nonces
 	claims audit.Table[claim]
@@ -114,18 +115,28 @@ func openHost(ctx context.Context, cfg nodeConfig, say *speaker) (_ *host, err e
 	if h.db, err = openDB(cfg, h.trip); err != nil {
 		return h, err
 	}
-	var l audit.Ledger
+	var d *bailiwick.Database
 	switch cfg.Engine {
 	case "sqlite":
-		l = bailiwick.SQLite(h.db)
+		d = bailiwick.SQLite(h.db)
 	case "postgresql":
-		l = bailiwick.PostgreSQL(h.db, cfg.Schema)
+		d = bailiwick.PostgreSQL(h.db, cfg.Schema)
 	default:
 		return h, fmt.Errorf("no such engine: %q", cfg.Engine)
 	}
-	l = brokenLedger(cfg.Broken, l)
-	if h.log, err = merkle.ShareDir(cfg.Log, siteOrigin, siteKey(1)); err != nil {
-		return h, err
+	l := brokenLedger(cfg.Broken, d)
+	var log merkle.Log
+	if cfg.Log == "" {
+		if log, err = d.Log(ctx, siteOrigin, siteKey(1)); err != nil {
+			return h, err
+		}
+		h.log = log
+	} else {
+		dir, err := merkle.ShareDir(cfg.Log, siteOrigin, siteKey(1))
+		if err != nil {
+			return h, err
+		}
+		h.log, log = dir, &tripLog{dir, h.trip}
 	}
 	policy, err := bailiwick.ParsePolicy([]byte(sitePolicy))
 	if err != nil {
@@ -141,7 +152,7 @@ func openHost(ctx context.Context, cfg nodeConfig, say *speaker) (_ *host, err e
 	}
 	h.key = ssh.MarshalAuthorizedKey(pub)
 	c := bailiwick.Config{
-		Ledger: l, Log: brokenLog(cfg.Broken, &tripLog{h.log, h.trip}), SealKeys: siteSeals, ReceiptKey: siteKey(3), MaxStale: cfg.MaxStale,
+		Ledger: l, Log: brokenLog(cfg.Broken, log), SealKeys: siteSeals, ReceiptKey: siteKey(3), MaxStale: cfg.MaxStale,
 		Backlog: audit.RelayConfig{MaxLag: cfg.MaxLag, Strict: cfg.Strict}, Policy: policy, Founders: founders(),
 		Authenticators: map[string]identity.Authenticator{"sso": identity.AuthenticatorFunc(func(_ context.Context, proof []byte) (identity.Assertion, error) {
 			return identity.Assertion{Subject: string(proof), AAL: identity.AAL2, AuthenticatedAt: time.Now()}, nil // by the identity provider's clock
@@ -176,8 +187,8 @@ func (h *host) close() error {
 		defer cancel()
 		errs = append(errs, h.sys.Close(ctx))
 	}
-	if h.log != nil {
-		errs = append(errs, h.log.Close())
+	if c, ok := h.log.(io.Closer); ok {
+		errs = append(errs, c.Close())
 	}
 	if h.db != nil {
 		errs = append(errs, h.db.Close())

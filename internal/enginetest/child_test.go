@@ -26,7 +26,7 @@ type nodeConfig struct {
 	Source     string // a file, or a data source name
 	Schema     string // of PostgreSQL
 	HostSchema string // of the host's own tables, with a dot; empty where there are no schemas
-	Log        string // the log's directory
+	Log        string // the log's directory; empty for the one in the database
 	MaxStale   time.Duration
 	MaxLag     time.Duration
 	Strict     bool

@@ -38,7 +38,7 @@ func every(c *nodeConfig) { c.Every = os.Getenv("BAILIWICK_EVERY") != "" }
 // TestCrashAtEveryBoundary kills the node at the first boundary of a whole access, at the second, and so on until the access goes through without
 // reaching it. Each time what is there is whole, nothing that was acknowledged is missing, and the access can be gone on with.
 func TestCrashAtEveryBoundary(t *testing.T) {
-	for _, engine := range engines {
+	for _, engine := range logged {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			at, s := crashes{}, newSite(t, engine)
@@ -91,7 +91,7 @@ func goOn(t testing.TB, s *site, tag string) {
 
 // TestCrashAtEveryBoundaryOfTheBeginning is the same from an empty database and an empty directory until the system has begun.
 func TestCrashAtEveryBoundaryOfTheBeginning(t *testing.T) {
-	for _, engine := range engines {
+	for _, engine := range logged {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			at := crashes{}

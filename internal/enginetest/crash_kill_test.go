@@ -41,7 +41,7 @@ const (
 
 // TestNothingAcknowledgedIsLostInAKill kills a node with SIGKILL at a random moment under load, again and again on the same ledger and log.
 func TestNothingAcknowledgedIsLostInAKill(t *testing.T) {
-	for _, engine := range engines {
+	for _, engine := range logged {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			seed, all, acknowledged, opening := seed(t), rounds(t), 0, 0

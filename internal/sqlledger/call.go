@@ -11,6 +11,7 @@ import (
 // A call is one change on its way through a goroutine that commits.
 type call struct {
 	c     *audit.Change // a copy
+	swap  *swap         // a copy; nil if the log stays as it is
 	want  wanted
 	locks []lock // of PostgreSQL
 	size  int
@@ -18,7 +19,7 @@ type call struct {
 	gone  atomic.Bool // whether nobody waits for it any more
 }
 
-func newCall(c *audit.Change) *call {
+func newCall(c *audit.Change, s *swap) *call {
 	d := &audit.Change{ID: c.ID, Records: slices.Clone(c.Records), Reads: slices.Clone(c.Reads), Events: slices.Clone(c.Events), Marks: slices.Clone(c.Marks)}
 	size := 0
 	for i := range d.Records {
@@ -30,5 +31,6 @@ func newCall(c *audit.Change) *call {
 		d.Events[i].Bytes = bytes.Clone(d.Events[i].Bytes)
 		size += len(d.Events[i].Bytes)
 	}
-	return &call{c: d, want: wantedBy(d), size: size, done: make(chan error, 1)}
+	s = s.clone()
+	return &call{c: d, swap: s, want: wantedBy(d), size: size + s.size(), done: make(chan error, 1)}
 }

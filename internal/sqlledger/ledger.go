@@ -3,7 +3,8 @@
 //
 // A record is one row, found by its kind and ID. A row for each of its keys, "id/" and the ID among them, makes a scan one range of an
 // index; the record's own row has the keys once more, in the order that they were given, so that what an index says can be compared with
-// what it is an index of. Events are numbered as they are written. Every change leaves its ID.
+// what it is an index of. Events are numbered as they are written. Every change leaves its ID. The log
+// is a row for each of its files.
 //
 // A change's bytes are sent to the database only after everything about it was checked there, under locks that last until it is committed:
 // what was refused is in no statement log, from where somebody could put it back.
@@ -32,14 +33,17 @@ type Ledger struct {
 	closes  int
 }
 
-var _ audit.Timekeeper = (*Ledger)(nil)
+var (
+	_ audit.Timekeeper = (*Ledger)(nil)
+	_ audit.LogLedger  = (*Ledger)(nil)
+)
 
 // An engine is an open database.
 type engine interface {
 	// read runs one query and gives its rows to collect, which starts afresh each time it is called.
 	read(ctx context.Context, q query, args []any, collect func(*sql.Rows) error) error
-	// commit is audit.Ledger.Commit of a change that was checked by itself. It keeps nothing of c.
-	commit(ctx context.Context, c *audit.Change) error
+	// commit is audit.Ledger.Commit of a change that was checked by itself, and of the log's swap with it if that is not nil. It keeps nothing of either.
+	commit(ctx context.Context, c *audit.Change, s *swap) error
 	time() (time.Time, bool)
 	close()
 }
@@ -52,6 +56,7 @@ const (
 	scanQuery                 // kind, key and record to go on after, key to end before; at most scanRows rows
 	scanFewQuery              // the same; at most fewRows rows
 	pendingQuery              // seq to go on after, last seq, number
+	logQuery                  // name
 	queries
 )
 
@@ -200,7 +205,7 @@ func (l *Ledger) Commit(ctx context.Context, c audit.Change) error {
 	if err != nil {
 		return err
 	}
-	return e.commit(ctx, &c)
+	return e.commit(ctx, &c, nil)
 }
 
 // Scan is as [audit.Ledger] says. It reads page by page and holds no connection while the loop body runs. A record that is changed

@@ -197,17 +197,19 @@ func (p *postgres) version(ctx context.Context, conn *sql.Conn) (int64, error) {
 // postgresShape is what the scripts make, as the system's tables describe it. Events that were based on one another are in order only if
 // their sequence caches nothing.
 var postgresShape = strings.Fields(`
-	table/change table/event table/key table/meta table/record
+	table/change table/event table/key table/log table/meta table/record
 	sequence/event_seq/1/1/f sequence/record_no/1/1/f
 	column/change/id/bytea/t
 	column/event/bytes/bytea/t column/event/id/bytea/t column/event/mark/bigint/f column/event/seq/bigint/t
 	column/key/key/bytea/t column/key/kind/bytea/t column/key/record/bigint/t column/key/uniq/boolean/t
+	column/log/data/bytea/t column/log/name/bytea/t
 	column/meta/format/text/t column/meta/version/bigint/t
 	column/record/bytes/bytea/t column/record/id/bytea/t column/record/keys/bytea/t
 	column/record/kind/bytea/t column/record/no/bigint/t column/record/version/bigint/t
 	index/change/1/unique/
 	index/event/1/unique/ index/event/3/unique/ index/event/2/unique/(mark-IS-NOT-NULL) index/event/1/plain/(mark-IS-NULL)
 	index/key/3,4,1/unique/ index/key/3,4/exclusive/uniq
+	index/log/1/unique/
 	index/record/1/unique/ index/record/3,4/unique/`)
 
 func (p *postgres) checkShape(ctx context.Context, conn *sql.Conn) error {
@@ -253,6 +255,7 @@ var postgresReads = [queries]string{
 	scanFewQuery: fmt.Sprintf(postgresScan, fewRows),
 	pendingQuery: `SELECT seq, id, bytes, (SELECT max(seq) FROM @.event WHERE mark IS NULL)
 		FROM @.event WHERE mark IS NULL AND seq > $1::bigint AND seq <= $2::bigint ORDER BY seq LIMIT $3::bigint`,
+	logQuery: `SELECT data FROM @.log WHERE name = $1::bytea`,
 }
 
 const postgresScan = `SELECT k.key, k.record, r.kind, r.id, r.version, r.keys, r.bytes

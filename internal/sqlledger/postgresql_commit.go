@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // A transaction has four steps:
@@ -70,9 +71,9 @@ func (p *postgres) transact(ctx context.Context, conn *sql.Conn, group []*call, 
 			stored = append(stored, c.c.ID)
 			continue
 		}
-		if results[i] = s.check(c.c); results[i] == nil {
+		if results[i] = s.check(c); results[i] == nil {
 			ids = append(ids, c.c.ID)
-			all.join(s.plan(c.c))
+			all.join(s.plan(c))
 		}
 	}
 	end := "ROLLBACK"
@@ -132,12 +133,13 @@ type lock struct {
 	shared bool
 }
 
-// locks returns the locks of a change.
-func (p *postgres) locks(id string, want *wanted) []lock {
+// locks returns the locks of a call.
+func (p *postgres) locks(c *call) []lock {
+	want := &c.want
 	all := lock{p.lockKey("all"), true}
 	locks := []lock{all}
 	if len(want.written) == 0 && len(want.events) == 0 { // else the same change locks the same
-		locks = append(locks, lock{p.lockKey("change", id), false})
+		locks = append(locks, lock{p.lockKey("change", c.c.ID), false})
 	}
 	for _, o := range want.written {
 		locks = append(locks, lock{p.lockKey("record", string(o.kind), string(o.id)), false})
@@ -154,6 +156,9 @@ func (p *postgres) locks(id string, want *wanted) []lock {
 		for _, e := range want.events {
 			locks = append(locks, lock{p.lockKey("event", e.String()), false})
 		}
+	}
+	if c.swap != nil { // who swaps is alone
+		locks = append(locks, lock{p.lockKey("log"), false})
 	}
 	if len(locks) > maxLocks {
 		return []lock{{all.key, false}}
@@ -234,6 +239,9 @@ func (p *postgres) gather(ctx context.Context, conn *sql.Conn, group []*call, wa
 		rows(&q, want.indexes, "n bigint, mark bigint", func(i int, n uint64) []any { return []any{i, int64(n)} })
 		q.text(" JOIN @.event v ON v.mark = w.mark")
 	}
+	if slices.ContainsFunc(group, func(c *call) bool { return c.swap != nil }) {
+		q.text(" UNION ALL SELECT 6, 0, 0, 0, data, '' FROM @.log WHERE name = ").arg([]byte(merkle.HeadFile), "bytea")
+	}
 	asked := time.Now()
 	found, err := conn.QueryContext(ctx, q.b.String(), q.args...)
 	if err != nil {
@@ -271,6 +279,8 @@ func (p *postgres) gather(ctx context.Context, conn *sql.Conn, group []*call, wa
 				}
 			case 5:
 				s.stored[group[n].c.ID] = true
+			case 6:
+				s.head = blob
 			}
 		}
 		return nil
@@ -350,6 +360,11 @@ func (p *postgres) write(ctx context.Context, conn *sql.Conn, ids []string, seq 
 		part(len(ms), "UPDATE @.event v SET mark = w.mark FROM ")
 		rows(&q, ms, "id bytea, mark bigint", func(_ int, m audit.Mark) []any { return []any{eventBytes(m.Event), int64(m.Index)} })
 		q.text(" WHERE v.id = w.id AND coalesce(v.mark, -1) < 0") // so that nobody goes through the index of what is pending
+	}
+	if fs := pl.files; len(fs) > 0 {
+		part(len(fs), "INSERT INTO @.log (name, data) SELECT * FROM ")
+		rows(&q, fs, "name bytea, data bytea", func(_ int, f merkle.File) []any { return []any{[]byte(f.Name), blob(f.Data)} })
+		q.text(" ON CONFLICT (name) DO UPDATE SET data = excluded.data")
 	}
 	q.text(" RETURNING 1) SELECT count(*) FROM (" + counted + ") AS p")
 	var got int

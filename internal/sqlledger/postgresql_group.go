@@ -22,12 +22,12 @@ const (
 )
 
 // commit queues the change. What commits it is free of ctx: the connection of a transaction that was cancelled is lost.
-func (p *postgres) commit(ctx context.Context, c *audit.Change) error {
+func (p *postgres) commit(ctx context.Context, c *audit.Change, s *swap) error {
 	if len(c.Events) >= maxEvents {
 		return problemf("a change has fewer than %d events", maxEvents)
 	}
-	call := newCall(c)
-	call.locks = p.locks(c.ID, &call.want)
+	call := newCall(c, s)
+	call.locks = p.locks(call)
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()

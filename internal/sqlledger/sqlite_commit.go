@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // maxGroup is how many changes one transaction holds at most.
@@ -15,8 +16,8 @@ const maxGroup = 128
 
 // commit queues the change, together with others that come at the same time. The goroutine is free of ctx: what one caller does not wait for
 // any more must not fail the others.
-func (s *sqlite) commit(ctx context.Context, c *audit.Change) error {
-	call := newCall(c)
+func (s *sqlite) commit(ctx context.Context, c *audit.Change, p *swap) error {
+	call := newCall(c, p)
 	select {
 	case s.queue <- call:
 	case <-ctx.Done():
@@ -185,6 +186,8 @@ const (
 	insertKey
 	insertEvent
 	updateEvent
+	selectLog
+	upsertLog
 	writes
 )
 
@@ -207,6 +210,8 @@ var sqliteWrites = [writes]string{
 	insertEvent: `INSERT INTO bailiwick_event (seq, id, mark, bytes) VALUES
 		(coalesce((SELECT seq FROM bailiwick_event WHERE seq < 1 << 62 ORDER BY seq DESC LIMIT 1), 0) + 1, ?1, ?2, ?3)`,
 	updateEvent: `UPDATE bailiwick_event SET mark = ?2 WHERE id = ?1 AND mark IS NULL`,
+	selectLog:   `SELECT data FROM bailiwick_log WHERE name = ?1`,
+	upsertLog:   `INSERT INTO bailiwick_log (name, data) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET data = excluded.data`,
 }
 
 // A writer is the connection that writes, with its statements.
@@ -222,10 +227,15 @@ func (w *writer) apply(ctx context.Context, c *call) (result, err error) {
 	if err != nil || s.stored[c.c.ID] {
 		return nil, err
 	}
-	if err := s.check(c.c); err != nil {
+	if c.swap != nil {
+		if _, err := w.row(ctx, selectLog, []any{[]byte(merkle.HeadFile)}, &s.head); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.check(c); err != nil {
 		return err, nil
 	}
-	return nil, w.write(ctx, c.c.ID, s.plan(c.c))
+	return nil, w.write(ctx, c.c.ID, s.plan(c))
 }
 
 // gather reads what has to be known about the change with the ID.
@@ -342,6 +352,11 @@ func (w *writer) write(ctx context.Context, id string, p plan) error {
 			mark = int64(*e.mark)
 		}
 		if err := w.exec(ctx, insertEvent, eventBytes(e.ID), mark, e.Bytes); err != nil {
+			return err
+		}
+	}
+	for _, f := range p.files {
+		if err := w.exec(ctx, upsertLog, []byte(f.Name), blob(f.Data)); err != nil {
 			return err
 		}
 	}

@@ -259,8 +259,8 @@ func TestLocks(t *testing.T) {
 	begin := func(p *postgres, mend bool, changes ...audit.Change) string {
 		var group []*call
 		for i := range changes {
-			call := newCall(&changes[i])
-			call.locks = p.locks(call.c.ID, &call.want)
+			call := newCall(&changes[i], nil)
+			call.locks = p.locks(call)
 			group = append(group, call)
 		}
 		return p.begin(group, mend)

@@ -1,10 +1,12 @@
 package sqlledger
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 type object struct {
@@ -105,7 +107,8 @@ type state struct {
 	unique  map[uniqueKey]int64       // the number of the record that has it
 	events  map[audit.EventID]*uint64 // those that are stored, and the index of each
 	indexes map[uint64]audit.EventID
-	seq     int64 // what the events' numbers begin at, where the database does not number them
+	head    []byte // of the log, if it is asked for; nil if there is none
+	seq     int64  // what the events' numbers begin at, where the database does not number them
 }
 
 // A stored is a record as it is now. One that is not there has version 0 and a number that is free.
@@ -137,8 +140,12 @@ func (s *state) add(o object, no, version int64, keys []byte, size int64) error 
 	return nil
 }
 
-// check reports the conflict of c with s.
-func (s *state) check(c *audit.Change) error {
+// check reports the conflict of a call with s. That the log has moved on comes first: then that is why its marks do not fit.
+func (s *state) check(call *call) error {
+	if p := call.swap; p != nil && (!bytes.Equal(p.head, s.head) || (p.head == nil) != (s.head == nil)) {
+		return merkle.ErrMoved
+	}
+	c := call.c
 	changed, numbers := map[object]bool{}, map[int64]bool{}
 	for _, r := range c.Records {
 		o := object{r.Kind, r.ID}
@@ -198,7 +205,8 @@ type plan struct {
 	add            []keyRow
 	events         []eventRow
 	marks          []audit.Mark // of events that were stored before
-	mend           bool         // rows of the index that are there already are written over
+	files          []merkle.File
+	mend           bool // rows of the index that are there already are written over
 }
 
 type recordRow struct {
@@ -212,8 +220,12 @@ type eventRow struct {
 	mark *uint64
 }
 
-func (s *state) plan(c *audit.Change) plan {
+func (s *state) plan(call *call) plan {
 	var p plan
+	c := call.c
+	if call.swap != nil {
+		p.files = call.swap.files
+	}
 	for i := range c.Records {
 		r := &c.Records[i]
 		old := s.records[object{r.Kind, r.ID}]
@@ -271,5 +283,5 @@ func (s *state) plan(c *audit.Change) plan {
 func (p *plan) join(o plan) {
 	p.insert, p.update = append(p.insert, o.insert...), append(p.update, o.update...)
 	p.drop, p.flag, p.add = append(p.drop, o.drop...), append(p.flag, o.flag...), append(p.add, o.add...)
-	p.events, p.marks = append(p.events, o.events...), append(p.marks, o.marks...)
+	p.events, p.marks, p.files = append(p.events, o.events...), append(p.marks, o.marks...), append(p.files, o.files...)
 }
