@@ -37,11 +37,11 @@ func (r *Relay) follow(ctx context.Context) error {
 	}
 	for from := r.size.Load(); from < cp.Size; from = r.size.Load() {
 		to := min(cp.Size, from+16*relayBatch)
-		events, err := r.entries(cp, from, to)
+		entries, err := r.entries(cp, from, to)
 		if err != nil {
 			return err
 		}
-		r.known.add(idsOf(events)...)
+		r.known.add(placesOf(entries))
 		r.size.Store(to)
 	}
 	return nil
@@ -56,7 +56,7 @@ func (r *Relay) appendMarked(ctx context.Context, leaves [][]byte, ids []EventID
 	case err == nil:
 		r.clashes = 0
 		r.size.Store(size + uint64(len(ids)))
-		r.known.add(ids...)
+		r.known.add(ids, indexes(size, len(ids)))
 		return true, nil
 	case errors.Is(err, merkle.ErrMoved):
 		r.clashes = 0

@@ -3,7 +3,6 @@ package audit
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -59,32 +58,6 @@ type Relay struct {
 	last    Change    // the marks that were made last
 	sure    time.Time // when the ledger was known to have them
 	clashes int       // how often in turn marks were refused while the log was where it was expected
-}
-
-// known are the IDs of the log's last entries.
-type known struct {
-	ids   map[EventID]struct{}
-	order []EventID
-	whole bool      // it is all of the log
-	since time.Time // otherwise, when the earliest of them was made
-}
-
-func (id EventID) time() time.Time {
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(append([]byte{0, 0}, id.u[:6]...))))
-}
-
-func (k *known) add(ids ...EventID) {
-	if len(k.order) > relayKnown {
-		for _, id := range k.order[:relayKnown/2] {
-			delete(k.ids, id)
-		}
-		k.order = append([]EventID(nil), k.order[relayKnown/2:]...)
-		k.whole, k.since = false, k.order[0].time()
-	}
-	for _, id := range ids {
-		k.ids[id] = struct{}{}
-	}
-	k.order = append(k.order, ids...)
 }
 
 // NewRelay returns a relay from the store to the log, whose origin must be the store's.
@@ -271,8 +244,9 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 		return false, err
 	}
 	r.size.Store(first + uint64(len(leaves)))
-	r.known.add(ids...)
-	return more, r.mark(ctx, ids, first)
+	at := indexes(first, len(ids))
+	r.known.add(ids, at)
+	return more, r.mark(ctx, ids, at)
 }
 
 // append appends the leaves where the log is known to end. Whoever appends has seen to it that all that is there has its mark; so at most what one node
@@ -329,86 +303,11 @@ func ordered(events []pending) []pending {
 	return out
 }
 
-// fresh reports that an event is in the log already, although the ledger has no mark of it: somebody took it away.
-func (r *Relay) fresh(id EventID) error {
-	if err, ok := r.refused[id.String()]; ok && errors.Is(err, errMarkTaken) {
-		return err
-	}
-	_, logged := r.known.ids[id]
-	if !logged && !r.known.whole && id.time().Before(r.known.since.Add(relaySlack)) {
-		var err error
-		if logged, err = r.search(id); err != nil {
-			return err
-		}
-	}
-	if logged {
-		return fmt.Errorf("%w: event %s", errMarkTaken, id)
-	}
-	return nil
-}
-
-var errMarkTaken = fmt.Errorf("%w: the mark of an event that is in the log was taken back", ErrSeal)
-
-// search looks for an event before the entries that are known, as far back as it can be, and knows those then too as long as they are not
-// too many.
-func (r *Relay) search(id EventID) (found bool, err error) {
-	cp, err := r.reader.Checkpoint()
-	if err != nil {
-		return false, err
-	}
-	for end := cp.Size - min(cp.Size, uint64(len(r.known.order))); end > 0; {
-		begin := end - min(end, 16*relayBatch)
-		events, err := r.entries(cp, begin, end)
-		if err != nil {
-			return false, err
-		}
-		ids, late := idsOf(events), false
-		for _, e := range ids {
-			found = found || e == id
-			late = late || !e.time().Before(id.time().Add(-relaySlack))
-		}
-		if len(r.known.order)+len(ids) <= relayKnown/2 {
-			for _, e := range ids {
-				r.known.ids[e] = struct{}{}
-			}
-			r.known.order = append(ids, r.known.order...)
-			r.known.since, r.known.whole = ids[0].time(), begin == 0
-		}
-		if end = begin; found || !late {
-			break
-		}
-	}
-	return found, nil
-}
-
-// entries returns the log's entries in [from, to).
-func (r *Relay) entries(cp merkle.Checkpoint, from, to uint64) (events []Event, err error) {
-	for leaf, err := range r.reader.Entries(cp, from, to) {
-		if err != nil {
-			return nil, err
-		}
-		e, err := ParseEvent(leaf)
-		if err != nil {
-			return nil, fmt.Errorf("audit: log entry %d: %w", from+uint64(len(events)), err)
-		}
-		events = append(events, e)
-	}
-	return events, nil
-}
-
-func idsOf(events []Event) []EventID {
-	ids := make([]EventID, len(events))
-	for i, e := range events {
-		ids[i] = e.ID
-	}
-	return ids
-}
-
-// mark gives the events their indexes, from first on.
-func (r *Relay) mark(ctx context.Context, ids []EventID, first uint64) error {
+// mark gives the events their indexes.
+func (r *Relay) mark(ctx context.Context, ids []EventID, at []uint64) error {
 	c := Change{ID: r.store.changeID()}
 	for i, id := range ids {
-		c.Marks = append(c.Marks, Mark{id, first + uint64(i)})
+		c.Marks = append(c.Marks, Mark{id, at[i]})
 	}
 	return r.put(ctx, c)
 }
@@ -428,27 +327,32 @@ func (r *Relay) put(ctx context.Context, c Change) error {
 	return err
 }
 
-// markTail marks what an earlier relay may have appended without marking it: at most one batch.
+// markTail marks what an earlier relay may have appended without marking it: at most one batch, behind which there may be any number of direct events.
 func (r *Relay) markTail(ctx context.Context) error {
 	cp, err := r.reader.Checkpoint()
 	if err != nil {
 		return err
 	}
-	first := cp.Size - min(cp.Size, relayBatch)
-	events, err := r.entries(cp, first, cp.Size)
-	if err != nil {
-		return err
+	var tail []Entry
+	first := cp.Size
+	for first > 0 && len(tail) < relayBatch {
+		begin := first - min(first, relayBatch)
+		entries, err := r.entries(cp, begin, first)
+		if err != nil {
+			return err
+		}
+		tail, first = append(entries, tail...), begin
 	}
-	ids := idsOf(events)
 	r.size.Store(cp.Size)
-	r.known, r.moved = known{ids: map[EventID]struct{}{}, whole: first == 0}, nil
-	if len(ids) == 0 {
+	r.known, r.moved = known{ids: map[EventID]struct{}{}, from: first}, nil
+	if len(tail) == 0 {
 		return nil
 	}
+	ids, at := placesOf(tail)
 	r.known.since = ids[0].time()
-	r.known.add(ids...)
-	if err = r.mark(ctx, ids, first); errors.Is(err, ErrRewound) {
-		r.moved, err = r.remark(ctx, events, first)
+	r.known.add(ids, at)
+	if err = r.mark(ctx, ids, at); errors.Is(err, ErrRewound) {
+		r.moved, err = r.remark(ctx, tail)
 	}
 	return err
 }
@@ -456,7 +360,7 @@ func (r *Relay) markTail(ctx context.Context) error {
 // remark marks the entries one by one, where some of them cannot be. It returns an error for each of those if somebody has edited the ledger's
 // marks, and [ErrRewound] if not: then the ledger does not know what the last entry with an object tells of, or has given an entry's index to
 // another event.
-func (r *Relay) remark(ctx context.Context, events []Event, first uint64) (moved []error, _ error) {
+func (r *Relay) remark(ctx context.Context, tail []Entry) (moved []error, _ error) {
 	waits := map[EventID]bool{}
 	for sealed, err := range r.store.ledger.Pending(ctx, relayBatch) {
 		if err != nil && !errors.Is(err, ErrSeal) {
@@ -465,20 +369,20 @@ func (r *Relay) remark(ctx context.Context, events []Event, first uint64) (moved
 		waits[sealed.ID] = true
 	}
 	var rewound error
-	for i, e := range events {
-		index := first + uint64(i)
-		err := r.mark(ctx, []EventID{e.ID}, index)
+	for _, e := range tail {
+		id := e.Event.ID
+		err := r.mark(ctx, []EventID{id}, []uint64{e.Index})
 		switch {
 		case err == nil:
 			continue
-		case !errors.Is(err, ErrRewound) || waits[e.ID]:
+		case !errors.Is(err, ErrRewound) || waits[id]:
 			return nil, err
 		}
 		rewound = err
-		moved = append(moved, fmt.Errorf("%w: event %s: the ledger does not have it at index %d of the log", ErrSeal, e.ID, index))
+		moved = append(moved, fmt.Errorf("%w: event %s: the ledger does not have it at index %d of the log", ErrSeal, id, e.Index))
 	}
-	for _, e := range slices.Backward(events) {
-		if o := e.Object; o != nil {
+	for _, e := range slices.Backward(tail) {
+		if o := e.Event.Object; o != nil {
 			now, err := r.store.ledger.Load(ctx, o.Kind, o.ID)
 			if err == nil {
 				_, err = r.store.open(&now)

@@ -52,25 +52,26 @@ func (s *Store) takes(kind Kind, id ID, version, before uint64) error {
 	return nil
 }
 
-// Recall reads the last n entries of the log: [Store.Now] is not earlier than the last of them, and of their objects no version is taken that is
-// older than they tell.
-func (s *Store) Recall(r *merkle.Reader, n uint64) error {
+// Recall reads the last n entries of the log that came from a ledger: [Store.Now] is not earlier than the last of them, and of their objects no version is
+// taken that is older than they tell.
+func (s *Store) Recall(r *merkle.Reader, n int) error {
 	cp, err := r.Checkpoint()
 	if err != nil {
 		return err
 	}
-	for leaf, err := range r.Entries(cp, cp.Size-min(cp.Size, n), cp.Size) {
+	for end := cp.Size; end > 0 && n > 0; {
+		begin := end - min(end, uint64(max(n, relayBatch)))
+		entries, err := ledgerEntries(r, cp, begin, end)
 		if err != nil {
 			return err
 		}
-		e, err := ParseEvent(leaf)
-		if err != nil {
-			return err
+		for _, e := range entries {
+			s.clock.ratchet(e.Event.Time)
+			if o := e.Event.Object; o != nil {
+				s.seen.saw(o.Kind, o.ID, o.Version)
+			}
 		}
-		s.clock.ratchet(e.Time)
-		if o := e.Object; o != nil {
-			s.seen.saw(o.Kind, o.ID, o.Version)
-		}
+		end, n = begin, n-len(entries)
 	}
 	return nil
 }

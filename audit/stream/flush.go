@@ -4,18 +4,17 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
-// flush appends what waits, and returns when there may be something to do again.
-func (r *Recorder) flush(ctx context.Context, closing bool) <-chan time.Time {
+// flush appends what waits, and reports whether it has.
+func (r *Recorder) flush(ctx context.Context, closing bool) bool {
 	for {
 		batch := r.batch(closing)
 		if len(batch) == 0 {
-			return r.timer()
+			return true
 		}
 		err := r.resolve(ctx)
 		if err == nil {
@@ -25,11 +24,10 @@ func (r *Recorder) flush(ctx context.Context, closing bool) <-chan time.Time {
 			err = r.put(ctx, batch)
 		}
 		if err != nil {
-			println("ERR", err.Error())
 		}
 		r.settle(batch, err)
 		if err != nil {
-			return time.After(retryDelay)
+			return false
 		}
 	}
 }
@@ -79,6 +77,9 @@ func (r *Recorder) leave(it *item) {
 
 // put puts the events into the log or the ledger: all of them, or an error.
 func (r *Recorder) put(ctx context.Context, batch []*item) error {
+	if _, ok := r.cfg.Log.(audit.Marker); ok {
+		return r.commit(ctx, batch)
+	}
 	var leaves [][]byte
 	for _, it := range batch {
 		err := r.precede(ctx, it.event.Cause)

@@ -33,7 +33,8 @@ type Class struct {
 	Every  time.Duration // must be more than zero with Sample
 }
 
-// A Config is what a recorder is made of. Store, Log and Relay are required, and of one origin.
+// A Config is what a recorder is made of. Store, Log and Relay are required, and of one origin. If the log is an [audit.Marker], events go by way of the
+// ledger, in batches.
 type Config struct {
 	Store   *audit.Store
 	Log     merkle.Log
@@ -101,6 +102,9 @@ func NewRecorder(ctx context.Context, cfg Config) (*Recorder, error) {
 	}
 	if cp.Origin != cfg.Store.Origin() {
 		return nil, fmt.Errorf("stream: the log is of origin %q, the store of %q", cp.Origin, cfg.Store.Origin())
+	}
+	if cp.Size == 0 {
+		return nil, errors.New("stream: the log has not begun") // with its genesis
 	}
 	r := &Recorder{
 		cfg: cfg, reader: reader, size: cp.Size, waits: map[string]int{}, room: make(chan struct{}), gaps: map[gapKey]*gap{},
@@ -216,11 +220,16 @@ func (r *Recorder) Close(ctx context.Context) error {
 // run is the flusher.
 func (r *Recorder) run() {
 	defer close(r.done)
-	var next <-chan time.Time
+	var next, again <-chan time.Time // when a span ends, and when what failed is tried again
 	for open := true; open; {
+		kick := r.kick
+		if again != nil {
+			kick = nil
+		}
 		select {
-		case <-r.kick:
+		case <-kick:
 		case <-next:
+		case <-again:
 		case <-r.stop:
 			open = false
 		}
@@ -230,6 +239,11 @@ func (r *Recorder) run() {
 			ctx, cancel = context.WithTimeout(ctx, closePatient)
 			defer cancel()
 		}
-		next = r.flush(ctx, !open)
+		next, again = nil, nil
+		if r.flush(ctx, !open) {
+			next = r.timer()
+		} else {
+			again = time.After(retryDelay)
+		}
 	}
 }

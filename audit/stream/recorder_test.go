@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -37,21 +38,21 @@ type shaky struct {
 	mu     sync.Mutex
 	before error
 	after  error
-	gate   chan struct{} // who appends leaves waits for it; nil for nobody
+	deaf   bool // after that it does not say how long it is
 }
 
-func (s *shaky) set(before, after error) {
+func (s *shaky) set(before, after error, deaf bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.before, s.after = before, after
+	s.before, s.after, s.deaf = before, after, deaf
 }
 
 func (s *shaky) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	s.mu.Lock()
-	before, after, gate := s.before, s.after, s.gate
+	before, after, deaf := s.before, s.after, s.deaf
 	s.mu.Unlock()
-	if gate != nil && len(leaves) > 0 {
-		<-gate
+	if len(leaves) == 0 && deaf {
+		return 0, errInjected
 	}
 	if before != nil {
 		return 0, before
@@ -79,6 +80,9 @@ func newWorld() *world {
 	begin := w.store.NewEvent(audit.GenesisKind, audit.Actor{}, audit.EventID{})
 	begin.Fields = map[string]string{"log": w.log.VerifierKey()}
 	if err := w.store.Commit(context.Background(), audit.Tx{Events: []*audit.Event{begin}}); err != nil {
+		panic(err)
+	}
+	if err := w.relay.Flush(context.Background()); err != nil {
 		panic(err)
 	}
 	w.begun = begin.ID
@@ -167,16 +171,20 @@ func check(t *rapid.T) {
 		"test.both":    {Spool: 2, Sample: 2, Every: 3 * time.Second},
 	}
 	r := w.recorder(classes)
+	defer func() { // in whatever way this ends
+		w.log.set(nil, nil, false)
+		r.Close(context.Background())
+	}()
 	actors := []identity.ID{identity.NewID(), identity.NewID()}
 	recorded, sure, taken := map[string]int{}, map[audit.EventID]bool{}, map[audit.EventID]string{}
 	dropped := map[string]int{}
 	failing := false
-	for range rapid.IntRange(1, 40).Draw(t, "steps") {
-		switch what := rapid.SampledFrom([]string{"record", "record", "record", "record", "wait", "fail", "mend"}).Draw(t, "what"); what {
+	for range rapid.IntRange(1, 60).Draw(t, "steps") {
+		switch what := rapid.SampledFrom([]string{"record", "record", "record", "record", "record", "record", "wait", "fail", "mend"}).Draw(t, "what"); what {
 		case "record":
-			kind := rapid.SampledFrom([]string{"test.durable", "test.spooled", "test.sampled", "test.both"}).Draw(t, "kind")
+			kind := rapid.SampledFrom([]string{"test.durable", "test.spooled", "test.spooled", "test.spooled", "test.sampled", "test.both"}).Draw(t, "kind")
 			e := use(w, kind, rapid.SampledFrom(actors).Draw(t, "actor"), w.begun)
-			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
 			err := r.Record(ctx, e)
 			cancel()
 			switch {
@@ -196,16 +204,16 @@ func check(t *rapid.T) {
 		case "fail":
 			failing = true
 			if rapid.Bool().Draw(t, "after") {
-				w.log.set(nil, errInjected)
+				w.log.set(nil, errInjected, rapid.Bool().Draw(t, "deaf"))
 			} else {
-				w.log.set(errInjected, nil)
+				w.log.set(errInjected, nil, false)
 			}
 		case "mend":
 			failing = false
-			w.log.set(nil, nil)
+			w.log.set(nil, nil, false)
 		}
 	}
-	w.log.set(nil, nil)
+	w.log.set(nil, nil, false)
 	if err := r.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -233,5 +241,134 @@ func check(t *rapid.T) {
 		if gaps[kind+" no room"] != n {
 			t.Fatalf("%s: dropped %d, counted %d", kind, n, gaps[kind+" no room"])
 		}
+	}
+}
+
+// TestDroppedEventsAreCounted: whoever finds no room is told so, and all of them are counted.
+func TestDroppedEventsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r := w.recorder(map[string]stream.Class{"test.spooled": {Spool: 1}})
+		w.log.set(errInjected, nil, false)
+		if err := r.Record(t.Context(), use(w, "test.spooled", identity.NewID(), w.begun)); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				defer cancel()
+				if err := r.Record(ctx, use(w, "test.spooled", identity.NewID(), w.begun)); !errors.Is(err, stream.ErrDropped) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		w.log.set(nil, nil, false)
+		if err := r.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		total := 0
+		for _, e := range w.events(t) {
+			if e.Kind == stream.GapKind {
+				if e.Outcome != audit.Failure || e.Fields["kind"] != "test.spooled" || e.Fields["why"] != "no room" {
+					t.Errorf("%+v", e)
+				}
+				total += must(strconv.Atoi(e.Fields["count"]))
+			}
+		}
+		if total != 5 {
+			t.Errorf("%d were counted", total)
+		}
+	})
+}
+
+// TestRelayGoesOnBehindDirectEvents: however many there are behind what it has appended, a relay that is started anew finds what it had not marked, and
+// appends nothing twice.
+func TestRelayGoesOnBehindDirectEvents(t *testing.T) {
+	w := newWorld()
+	r := w.recorder(nil)
+	commit := func() {
+		if err := w.store.Commit(t.Context(), audit.Tx{Events: []*audit.Event{use(w, "test.committed", identity.NewID(), w.begun)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record := func(n int) {
+		for range n {
+			if err := r.Record(t.Context(), use(w, "test.used", identity.NewID(), w.begun)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	record(5)
+	commit()
+	w.log.set(nil, errInjected, false) // it is appended, and not marked
+	if err := w.relay.Flush(t.Context()); !errors.Is(err, errInjected) {
+		t.Fatal(err)
+	}
+	w.log.set(nil, nil, false)
+	record(600)
+	for range 3 {
+		w.relay = must(audit.NewRelay(w.store, w.log, audit.RelayConfig{}))
+		if err := w.relay.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		commit()
+		record(300)
+	}
+	if err := errors.Join(r.Close(t.Context()), w.relay.Flush(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]int{}
+	for _, e := range w.events(t) {
+		kinds[e.Kind]++
+	}
+	if kinds["test.committed"] != 4 || kinds["test.used"] != 5+600+900 {
+		t.Error(kinds)
+	}
+}
+
+// TestRecorderIsNotMadeOfHalf: what is missing, of another origin or out of range is an error, and an event that is not for it, too.
+func TestRecorderIsNotMadeOfHalf(t *testing.T) {
+	w, other := newWorld(), newWorld()
+	whole := stream.Config{Store: w.store, Log: w.log, Relay: w.relay}
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{2}, 32))
+	for what, spoil := range map[string]func(c *stream.Config){
+		"no store":       func(c *stream.Config) { c.Store = nil },
+		"no log":         func(c *stream.Config) { c.Log = nil },
+		"no relay":       func(c *stream.Config) { c.Relay = nil },
+		"another origin": func(c *stream.Config) { c.Log = must(merkle.NewMemory("example.org/other", key)) },
+		"an empty log":   func(c *stream.Config) { c.Log = must(merkle.NewMemory(origin, key)) },
+		"spool":          func(c *stream.Config) { c.Classes = map[string]stream.Class{"x": {Spool: -1}} },
+		"sample":         func(c *stream.Config) { c.Classes = map[string]stream.Class{"x": {Sample: 1}} },
+		"every":          func(c *stream.Config) { c.Classes = map[string]stream.Class{"x": {Every: time.Second}} },
+	} {
+		cfg := whole
+		spoil(&cfg)
+		if _, err := stream.NewRecorder(t.Context(), cfg); err == nil {
+			t.Errorf("%s: it was made", what)
+		}
+	}
+	r := w.recorder(nil)
+	defer r.Close(t.Context())
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	object := use(w, "test.used", identity.NewID(), w.begun)
+	object.Object = &audit.Object{Kind: "thing", ID: "x", Version: 1}
+	foreign := use(other, "test.used", identity.NewID(), w.begun)
+	foreign.Origin = "example.org/other"
+	for what, err := range map[string]error{
+		"no event":   r.Record(t.Context(), nil),
+		"an object":  r.Record(t.Context(), object),
+		"an origin":  r.Record(t.Context(), foreign),
+		"no outcome": r.Record(t.Context(), &audit.Event{Kind: "x"}),
+		"too late":   r.Record(done, use(w, "test.used", identity.NewID(), w.begun)),
+	} {
+		if err == nil {
+			t.Errorf("%s was taken", what)
+		}
+	}
+	if n := len(w.events(t)); n != 1 {
+		t.Errorf("%d events", n)
 	}
 }

@@ -21,6 +21,7 @@ var Table = []Row{
 	{"internal/durable", "", "", "the disk, for whoever keeps files"},
 	{"audit/merkle", "internal/canon internal/durable golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog", "", "a log of bytes: it knows no events"},
 	{"audit", "audit/merkle identity internal/canon internal/durable github.com/google/uuid golang.org/x/mod/sumdb/note", "", "every event names who"},
+	{"audit/stream", "audit audit/merkle identity", "", "events without state, by the trail's own door and out of it"},
 	{"internal/sqlledger", "audit audit/merkle", "", "the driver is the host's"},
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
 	{"rbac", "identity internal/canon", "", "deciding is pure: values in, values out"},
