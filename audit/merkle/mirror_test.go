@@ -127,7 +127,6 @@ func TestMirrorRefuses(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m, ctx, dir := &memoryStore{files: map[string][]byte{}}, context.Background(), t.TempDir()
 		sizes := rapid.SampledFrom([]int{1, 2, 255, 256, 257, 300, 512, 700})
-		old := map[string][]byte{}
 		grow := func(from, n int) *StoreLog {
 			l := openNode(rt, m, logKey(0))
 			if _, err := l.Append(ctx, someLeaves(from, n)); err != nil {
@@ -137,7 +136,7 @@ func TestMirrorRefuses(t *testing.T) {
 		}
 		n := sizes.Draw(rt, "before")
 		grow(0, n)
-		old = maps.Clone(m.files)
+		old := maps.Clone(m.files)
 		l := grow(n, sizes.Draw(rt, "more"))
 		if _, err := Mirror(ctx, l, l.VerifierKey(), dir); err != nil {
 			rt.Fatal(err)

@@ -85,8 +85,10 @@ func TestNodeWhoseDatabaseHangsHoldsNobodyUp(t *testing.T) {
 	s.progress(t, 60*time.Second, 20)
 	p.hang(true)
 	begun := time.Now()
-	other.must("script", args{Tag: "a"})
-	other.must("flush", args{Within: 30 * time.Second})
+	// The server ends a transaction that hangs, and with it its locks, after ten seconds.
+	eventually(t, 30*time.Second, "the others do not go on", func() bool {
+		return other.call("script", args{Tag: "a"}).OK && other.call("flush", args{Within: 15 * time.Second}).OK
+	})
 	t.Logf("the others go on after %v", time.Since(begun).Round(time.Millisecond))
 	p.set(func(p *pgProxy) { p.deaf = false })
 	p.drop()

@@ -20,10 +20,9 @@ import (
 // A lossyStore fails its next swaps as it is told, each in one of these ways.
 type lossyStore struct {
 	Store
-	mu    sync.Mutex
-	next  []string
-	late  func() // a swap whose answer was lost, and which has not come about yet
-	lates int
+	mu   sync.Mutex
+	next []string
+	late func() // a swap whose answer was lost, and which has not come about yet
 }
 
 const (
@@ -31,7 +30,6 @@ const (
 	unsent     = "before" // the store never hears of it
 	unanswered = "after"  // it is done, and the answer is lost
 	underWay   = "late"   // the answer is lost, and it is done some time later
-	outrun     = "outrun" // somebody else is first
 )
 
 func (s *lossyStore) Swap(ctx context.Context, head []byte, files []File) error {
@@ -48,7 +46,7 @@ func (s *lossyStore) Swap(ctx context.Context, head []byte, files []File) error 
 		s.Store.Swap(ctx, head, files)
 		return errInjected
 	case underWay:
-		s.late, s.lates = func() { s.Store.Swap(context.Background(), head, files) }, s.lates+1
+		s.late = func() { s.Store.Swap(context.Background(), head, files) }
 		return errInjected
 	}
 	return s.Store.Swap(ctx, head, files)
