@@ -118,7 +118,7 @@ func TestCrashAtEveryBoundaryOfARecovery(t *testing.T) {
 			at, s := crashes{}, newSite(t, engine)
 			for n := 1; !t.Failed(); n++ {
 				first := s.start(t)
-				first.must("trip", args{N: 2, Name: "after append"})
+				first.must("trip", args{N: 1, Name: "after append"})
 				if r := first.call("script", args{Tag: fmt.Sprint(n)}); r.OK {
 					t.Error("nothing was appended")
 				}
