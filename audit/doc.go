@@ -70,12 +70,29 @@
 // # Relay
 //
 // Committed events without a mark are pending. The relay appends them and marks them with their index. If it is interrupted between the two, it
-// finds them in the log's tail by their IDs. Events that are not as they were sealed stay behind, and do not hold up others. Of several nodes on one
+// finds them in the log's tail by their IDs. An event that is [Event.Direct] was put into the log without a ledger (package audit/stream), and is
+// none of its concern. Events that are not as they were sealed stay behind, and do not hold up others. Of several nodes on one
 // ledger the one that has the log's lock relays; when it has closed the log, or its process has ended, another takes over.
 //
 // A log that ends with what the ledger does not know is [ErrRewound]: the ledger was set back, as by failing over to a standby that lagged, or by
 // restoring a backup. Nothing is relayed then. When the oldest pending event has waited for longer than [RelayConfig.MaxLag], nothing is recorded but
 // what takes away, and with [RelayConfig.Strict] nothing new is given as soon as the log cannot be written.
+//
+// # Setting back
+//
+// What comes of it when the administrator of the machine sets back the database, the log's directory, the log's mark ([merkle.WithMark]), or some of them
+// together, while nothing runs:
+//
+//	database                    the system does not start: ErrRewound
+//	log, with a mark            the log does not open: merkle.ErrRewound
+//	log, without a mark         nothing more gets into the log: ErrRewound
+//	database and log, a mark    the log does not open: merkle.ErrRewound
+//	all that is on the machine  it goes on from there
+//	the database that the log   running nodes refuse it: ErrRewound; one that is started goes on from there
+//	is in
+//
+// In each case whoever has seen a later checkpoint, as a [merkle.Mirror] on another machine has, finds that the log went back. Nobody else can: a mark, a
+// mirror or a witness must be where the administrator is not.
 //
 // # Receipts
 //

@@ -13,7 +13,9 @@ import (
 )
 
 // entry returns an entry of the size that an event has.
-func entry(n uint64) []byte { return append(binary.BigEndian.AppendUint64(nil, n), make([]byte, 392)...) }
+func entry(n uint64) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, n), make([]byte, 392)...)
+}
 
 // appenders are how many callers there are at the same time.
 var appenders = []int{1, 256}

@@ -56,6 +56,7 @@ type adminWorld struct {
 	ledger *heard
 	log    *shyLog
 	logDir string
+	mark   string // of the log, elsewhere; "" for none
 	cfg    bailiwick.Config
 	sys    *bailiwick.System
 
@@ -167,12 +168,21 @@ type noSessions struct{}
 
 func (noSessions) End(context.Context, identity.ID) error { return nil }
 
-func (w *adminWorld) openLog(origin string) {
-	log, err := merkle.OpenDir(w.logDir, origin, adminKey(1))
-	w.must(err)
+func (w *adminWorld) openLog(origin string) { w.must(w.tryLog(origin)) }
+
+func (w *adminWorld) tryLog(origin string) error {
+	var options []merkle.DirOption
+	if w.mark != "" {
+		options = append(options, merkle.WithMark(w.mark))
+	}
+	log, err := merkle.OpenDir(w.logDir, origin, adminKey(1), options...)
+	if err != nil {
+		return err
+	}
 	w.log = &shyLog{Dir: log}
 	w.Cleanup(func() { log.Close() })
 	w.cfg.Log = w.log
+	return nil
 }
 
 func (w *adminWorld) start() (err error) {
