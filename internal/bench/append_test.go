@@ -25,6 +25,9 @@ func BenchmarkAppend(b *testing.B) {
 	for _, n := range appenders {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.Run("bailiwick", func(b *testing.B) { appendDir(b, n) })
+			b.Run("tessera", func(b *testing.B) { appendTessera(b, n) })
+			b.Run("bbolt", func(b *testing.B) { appendBolt(b, n) })
+			b.Run("sqlite", func(b *testing.B) { appendSQLite(b, n) })
 			if n == 1 {
 				b.Run("floor", appendFloor)
 			} else {

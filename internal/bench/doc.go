@@ -10,7 +10,10 @@
 //     commits. The floor is five bare transactions. The relay runs meanwhile; "behind" is how many events it had still to move at the end. Signing in is
 //     not measured. Grants end by themselves after a few seconds, and who asks changes from one access to the next, so that nobody has more
 //     of them at a time than one may have; that their end is recorded, by [bailiwick.System.Sweep], is not measured.
-//   - Append: one leaf to the log, which is in a database or in a directory.
+//   - Append: one entry to a log directory, durable and in the tree. The floor is a write and an fsync, for many callers one for all that wait. The peers
+//     are Tessera on its POSIX storage, bbolt and SQLite, each by what it has for as many callers.
+//   - Log: the same to the log in a database, and in a directory.
+//   - Open: opening a log that was not closed; with how much memory it took while it grew.
 //   - Move: the relay's part, from the ledger to the log, with the log in the ledger's database or in a directory. All events wait at the start.
 //   - Authorize: an agent that acts for a human, by the human's one grant among a million, from memory only. The floor is Go maps.
 //   - AuthorizeFresh: the same question without an agent, where each answer has to know what other nodes have taken away. The floor is a prepared statement
