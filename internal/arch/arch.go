@@ -21,6 +21,7 @@ var Table = []Row{
 	{"internal/durable", "", "", "the disk, for whoever keeps files"},
 	{"audit/merkle", "internal/canon internal/durable golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog", "", "a log of bytes: it knows no events"},
 	{"audit", "audit/merkle identity internal/canon internal/durable github.com/google/uuid golang.org/x/mod/sumdb/note", "", "every event names who"},
+	{"audit/trail", "audit audit/merkle identity internal/canon", "", "its index is made of the log alone: it knows no ledger and no records"},
 	{"internal/sqlledger", "audit", "", "the driver is the host's"},
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
 	{"rbac", "identity internal/canon", "", "deciding is pure: values in, values out"},
@@ -53,6 +54,7 @@ var Forbidden = []Edge{
 	{"lifecycle", "jit", "effects are data; whoever applies them knows both"},
 	{"identity rbac", "audit", "values and decisions cannot write"},
 	{"audit", "rbac", "the log knows no policy"},
-	{"identity lifecycle rbac jit credentials audit", "net/http", "embedding the core brings no server and no client"},
-	{"identity lifecycle rbac jit credentials audit", "database/sql", "databases are behind audit.Ledger; internal/sqlledger is one"},
+	{"audit", "audit/trail", "what is recorded does not depend on what is asked"},
+	{"identity lifecycle rbac jit credentials audit audit/trail", "net/http", "embedding the core brings no server and no client"},
+	{"identity lifecycle rbac jit credentials audit audit/trail", "database/sql", "databases are behind audit.Ledger; internal/sqlledger is one"},
 }
