@@ -123,6 +123,59 @@ func TestCursorsOfOthersAreRefused(t *testing.T) {
 	}
 }
 
+func TestForgedCursorsLeadNowhere(t *testing.T) {
+	w := newWorld(t)
+	w.plain(40)
+	w.update()
+	all, some := Query{}, Query{Size: 20}
+	good := point{root: w.ix.Checkpoint(), size: 40}
+	if _, err := w.ix.Ask(bg, all, 5, good.next(&all, 39)); err != nil {
+		t.Fatal(err)
+	}
+	last := good.next(&all, 39)
+	for what, c := range map[string]struct {
+		q      *Query
+		cursor string
+	}{
+		"beyond the answer":            {&all, good.next(&all, 40)},
+		"of a smaller answer":          {&all, (&point{root: good.root, size: 39}).next(&all, 3)},
+		"of a larger answer":           {&some, (&point{root: good.root, size: 21}).next(&some, 3)},
+		"beyond its tree":              {&all, (&point{root: good.root, size: 41}).next(&all, 3)},
+		"too short":                    {&all, last[:len(last)-1]},
+		"too long":                     {&all, last + "A"},
+		"with bits that mean nothing":  {&all, last[:len(last)-1] + string(last[len(last)-1]+1)},
+		"with a line break in it":      {&all, last[:9] + "\n" + last[9:]},
+		"with a line break for a byte": {&all, last[:9] + "\n" + last[10:]},
+	} {
+		if page, err := w.ix.Ask(bg, *c.q, 5, c.cursor); err == nil {
+			t.Errorf("%s: %+v", what, page)
+		}
+	}
+}
+
+// TestWhatWasNotKnownConnectsNothing: an event that was relayed late, after what it led to, is no link before it was there.
+func TestWhatWasNotKnownConnectsNothing(t *testing.T) {
+	w := newWorld(t)
+	first, effect, link := plain(0), plain(2), plain(1)
+	link.Cause, effect.Cause = first.ID, link.ID
+	w.append(first, effect, link)
+	w.update()
+	for size, want := range map[uint64]uint64{1: 0, 2: 0, 3: 2} {
+		if n, err := w.ix.Count(bg, Query{Ancestor: first.ID, Size: size}); err != nil || n != want {
+			t.Errorf("as of %d: %d, %v", size, n, err)
+		}
+	}
+	circle := plain(3)
+	circle.ID, circle.Cause = eventID(3), eventID(4)
+	back := plain(4)
+	back.Cause = circle.ID
+	w.append(circle, back)
+	w.update()
+	if n, err := w.ix.Count(bg, Query{Ancestor: circle.ID}); err != nil || n != 2 {
+		t.Errorf("a circle: %d, %v", n, err)
+	}
+}
+
 // TestAnswersDoNotRestOnHashes: with an index in which all names share a hash, answers are the same.
 func TestAnswersDoNotRestOnHashes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

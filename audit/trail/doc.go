@@ -23,11 +23,11 @@
 //
 // The index holds 64-bit hashes under a key of its own, not names. Each entry is compared with the query when it has been read, so what two names
 // share a hash of is never in an answer that is not about it, and nothing is ever left out. Only for what is not read are hashes
-// believed: [Index.Count], and which events stand between an [Query.Ancestor] and what it led to, and which event is the [Query.Latest] of its object. Among a
+// believed: [Index.Count], which events stand between a [Query.Ancestor] and what it led to, and which event is the [Query.Latest] of its object. Among a
 // hundred million names the chance that any two share one is below one in a thousand.
 //
 // # Memory
 //
-// About 50 bytes for each event. An index is a list of segments that never change, of up to 32,768 events; an update adds some and joins small ones,
+// About 60 bytes for each event. An index is a list of segments that never change, of up to 32,768 events; an update adds some and joins small ones,
 // and replaces the list when all of it is there. So questions never wait for an update, and one that is being answered goes on with the log as it was.
 package trail

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -79,20 +81,23 @@ func (ix *Index) Update(ctx context.Context, progress func(entries uint64)) erro
 // read adds to s the events of its tree from an index on.
 func (ix *Index) read(ctx context.Context, s *snapshot, at uint64, progress func(uint64)) error {
 	b := builder{seed: s.seed, base: at}
+	var leaves [][]byte
 	for leaf, err := range s.tree.Entries(at, s.cp.Size) {
 		if err != nil {
 			return err
 		}
-		e, err := parse(at, leaf, s.cp.Origin)
+		if leaves = append(leaves, leaf); len(leaves) < ix.batch && at+uint64(len(leaves)) < s.cp.Size {
+			continue
+		}
+		events, err := parseAll(at, leaves, s.cp.Origin)
 		if err != nil {
 			return err
 		}
-		b.add(&e)
-		at++
-		if len(b.ids) < ix.batch && at < s.cp.Size {
-			continue
+		for i := range events {
+			b.add(&events[i])
 		}
 		s.segments = grow(s.segments, b.segment(), ix.most)
+		at, leaves = at+uint64(len(leaves)), leaves[:0]
 		if progress != nil {
 			progress(at)
 		}
@@ -101,6 +106,27 @@ func (ix *Index) read(ctx context.Context, s *snapshot, at uint64, progress func
 		}
 	}
 	return nil
+}
+
+// parseAll returns the events that begin at an index, or the error of the first that is none. Parsing is nearly all of what an update does.
+func parseAll(at uint64, leaves [][]byte, origin string) ([]audit.Event, error) {
+	events, errs := make([]audit.Event, len(leaves)), make([]error, len(leaves))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(leaves)) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(leaves)); i = next.Add(1) - 1 {
+				events[i], errs[i] = parse(at+uint64(i), leaves[i], origin)
+			}
+		})
+	}
+	workers.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
 }
 
 // parse returns the event at an index of the log.

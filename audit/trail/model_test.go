@@ -249,7 +249,13 @@ func TestAnswersAreThoseOfAScan(t *testing.T) {
 				events = append(events, drawEvent(t, len(w.events)+len(events)))
 			}
 			w.append(events...)
+			before := w.ix.now.Load()
+			kept := slices.Clone(before.segments)
 			w.update()
+			if !slices.Equal(before.segments, kept) {
+				t.Fatal("a snapshot has changed")
+			}
+			w.checkSegments()
 		}
 		for range rapid.IntRange(1, 4).Draw(t, "updates") {
 			more()
@@ -318,5 +324,22 @@ func (w *world) checkEntry(cp merkle.Checkpoint, e audit.Entry) {
 	}
 	if err != nil || e.Event.ID != w.events[e.Index].ID {
 		w.t.Fatalf("entry %d: %v", e.Index, err)
+	}
+}
+
+// checkSegments checks that the segments are of the whole log, small enough, and few.
+func (w *world) checkSegments() {
+	at, segments := uint64(0), w.ix.now.Load().segments
+	for i, s := range segments {
+		if s.base != at || len(s.ids) == 0 || len(s.ids) > w.ix.most {
+			w.t.Fatalf("a segment of %d events at %d, after %d", len(s.ids), s.base, at)
+		}
+		if i > 0 && len(segments[i-1].ids) < 2*len(s.ids) && len(segments[i-1].ids)+len(s.ids) <= w.ix.most {
+			w.t.Fatalf("a segment of %d and one of %d events are not joined", len(segments[i-1].ids), len(s.ids))
+		}
+		at = s.end()
+	}
+	if at != uint64(len(w.events)) {
+		w.t.Fatalf("the segments are of %d events", at)
 	}
 }

@@ -107,9 +107,8 @@ func (p *search) descend(ctx context.Context, root uint64) error {
 	return nil
 }
 
-// found yields the indexes in [begin, end) of what is searched for, in the order that was asked for.
+// found yields the indexes in [begin, end), which is within the size, of what is searched for, in the order that was asked for.
 func (p *search) found(begin, end uint64) iter.Seq[uint64] {
-	end = min(end, p.size)
 	return func(yield func(uint64) bool) {
 		first := sort.Search(len(p.segments), func(i int) bool { return p.segments[i].end() > begin })
 		last := sort.Search(len(p.segments), func(i int) bool { return p.segments[i].base >= end })
