@@ -153,6 +153,29 @@ func TestForgedCursorsLeadNowhere(t *testing.T) {
 	}
 }
 
+// TestAWholeTreeOfCausesIsInTheOrderOfTheLog: of which the branches are interleaved.
+func TestAWholeTreeOfCausesIsInTheOrderOfTheLog(t *testing.T) {
+	w := newWorld(t)
+	for n, cause := range []int{0, 0, 0, 1, 2, 1, 4, 3} {
+		e := plain(n)
+		if n > 0 {
+			e.Cause = eventID(cause)
+		}
+		w.append(e)
+	}
+	w.update()
+	for _, q := range []Query{{Ancestor: eventID(0)}, {Ancestor: eventID(1)}, {Ancestor: eventID(2), Newest: true}} {
+		page, err := w.ix.Ask(bg, q, 0, "")
+		var got []uint64
+		for _, e := range page.Entries {
+			got = append(got, e.Index)
+		}
+		if want := scan(w.events, q); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%+v: got %v, want %v: %v", q, got, want, err)
+		}
+	}
+}
+
 // TestWhatWasNotKnownConnectsNothing: an event that was relayed late, after what it led to, is no link before it was there.
 func TestWhatWasNotKnownConnectsNothing(t *testing.T) {
 	w := newWorld(t)

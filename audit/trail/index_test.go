@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io/fs"
 	"slices"
 	"strings"
@@ -305,5 +306,24 @@ func TestQuestionsAreAnsweredWhileTheLogGrows(t *testing.T) {
 	askers.Wait()
 	if w.update(); w.ix.Checkpoint().Size != 1240 {
 		t.Errorf("size %d", w.ix.Checkpoint().Size)
+	}
+}
+
+// TestAnEventTakesSixtyBytes: those of a full segment of typical ones.
+func TestAnEventTakesSixtyBytes(t *testing.T) {
+	b := builder{seed: maphash.MakeSeed()}
+	var halves []*segment
+	typical(maxSegment, func(e audit.Event) {
+		if b.add(&e); len(b.ids) == maxSegment/2 {
+			halves = append(halves, b.segment())
+		}
+	})
+	s := join(halves[0], halves[1])
+	bytes := 8*cap(s.times) + 8*cap(s.ids) + 2*cap(s.order) + 2*cap(s.objects)
+	for _, d := range s.dicts {
+		bytes += 8*cap(d.keys) + 4*cap(d.ends) + 2*cap(d.places)
+	}
+	if n := float64(bytes) / float64(len(s.ids)); n > 60 {
+		t.Errorf("%.1f bytes an event", n)
 	}
 }
