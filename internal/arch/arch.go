@@ -23,6 +23,7 @@ var Table = []Row{
 	{"audit", "audit/merkle identity internal/canon internal/durable github.com/google/uuid golang.org/x/mod/sumdb/note", "", "every event names who"},
 	{"audit/stream", "audit audit/merkle identity", "", "events without state, by the trail's own door and out of it"},
 	{"internal/sqlledger", "audit audit/merkle", "", "the driver is the host's"},
+	{"audit/trail", "audit audit/merkle identity internal/canon", "", "its index is made of the log alone: it knows no ledger and no records"},
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
 	{"rbac", "identity internal/canon", "", "deciding is pure: values in, values out"},
 	{"lifecycle", "identity audit internal/canon", "internal/faulty", ""},
@@ -54,6 +55,7 @@ var Forbidden = []Edge{
 	{"lifecycle", "jit", "effects are data; whoever applies them knows both"},
 	{"identity rbac", "audit", "values and decisions cannot write"},
 	{"audit", "rbac", "the log knows no policy"},
-	{"identity lifecycle rbac jit credentials audit", "net/http", "embedding the core brings no server and no client"},
-	{"identity lifecycle rbac jit credentials audit", "database/sql", "databases are behind audit.Ledger; internal/sqlledger is one"},
+	{"audit", "audit/trail", "what is recorded does not depend on what is asked"},
+	{"identity lifecycle rbac jit credentials audit audit/trail", "net/http", "embedding the core brings no server and no client"},
+	{"identity lifecycle rbac jit credentials audit audit/trail", "database/sql", "databases are behind audit.Ledger; internal/sqlledger is one"},
 }
