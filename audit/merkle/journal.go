@@ -151,23 +151,6 @@ func (j *journal) spare(length int64) (segment, error) {
 	return segment{name: name, f: f, length: length}, nil
 }
 
-// prepare makes a spare segment before it is needed, if that is soon.
-func (j *journal) prepare(length int64) error {
-	j.mu.Lock()
-	enough := len(j.spares) > 0
-	j.mu.Unlock()
-	if enough {
-		return nil
-	}
-	s, err := j.spare(length)
-	if err == nil {
-		j.mu.Lock()
-		j.spares = append(j.spares, s)
-		j.mu.Unlock()
-	}
-	return err
-}
-
 // release gives up the segments of which everything is in the tree of the size, which is in tiles.
 func (j *journal) release(size uint64) error {
 	j.mu.Lock()

@@ -248,6 +248,9 @@ func mutations(t *testing.T) int {
 	if testing.Short() {
 		return 500
 	}
+	if raced {
+		return 2_000 * rounds(t, 1)
+	}
 	return 10_000 * rounds(t, 1)
 }
 

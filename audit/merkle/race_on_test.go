@@ -1,0 +1,5 @@
+//go:build race
+
+package merkle
+
+const raced = true // everything takes several times as long
