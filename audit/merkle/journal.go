@@ -17,6 +17,7 @@ const (
 	journalDir  = ".journal"
 	sparePrefix = "spare-"
 	maxSpares   = 2
+	maxSegment  = maxBody + 2*maxCheckpoint + 4096 // bytes; one commit that is larger than a segment has one of its own
 )
 
 // Segments are of these lengths, in bytes. Tests have shorter ones.
@@ -262,6 +263,9 @@ func readJournal(root *os.Root) (replay, error) {
 // read reads one segment, and reports whether the journal says that there is another.
 func (p *replay) read(root *os.Root, n uint64, first, ended bool) (bool, error) {
 	name := segmentName(n)
+	if info, err := root.Stat(name); err != nil || info.Size() > maxSegment {
+		return false, errors.Join(fmt.Errorf("%w: %s is too long", errDamaged, name), err)
+	}
 	data, err := root.ReadFile(name)
 	if err != nil {
 		return false, err
