@@ -12,6 +12,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
+	"github.com/bailiwick-go/bailiwick/audit/stream"
 	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
@@ -70,6 +71,12 @@ type System struct {
 	done   sync.WaitGroup
 	health health
 	reset  clockReset
+
+	recorders struct {
+		sync.Mutex
+		list   []*stream.Recorder
+		closed bool
+	}
 }
 
 // New opens a system, and begins it if its ledger and its log are empty. One system of a process at a time may have the log. Until
@@ -195,15 +202,22 @@ func (s *System) compose(ctx context.Context, cfg Config) (err error) {
 // pending, if it is the one that moves. Ledger and log are the host's to close, after that.
 func (s *System) Close(ctx context.Context) error {
 	s.gate.Close()
+	var errs []error
+	s.recorders.Lock()
+	s.recorders.closed = true
+	for _, r := range s.recorders.list {
+		errs = append(errs, r.Close(ctx))
+	}
+	s.recorders.Unlock()
 	s.stop()
 	s.done.Wait()
 	defer relayed.CompareAndDelete(s.log, s)
 	defer s.release()
-	err := s.store.Pay(ctx)
+	errs = append(errs, s.store.Pay(ctx))
 	if flushed := s.relay.Flush(ctx); !errors.Is(flushed, merkle.ErrLocked) {
-		err = errors.Join(err, flushed)
+		errs = append(errs, flushed)
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // release gives up what a ledger of ours holds of the host's database.
@@ -230,6 +244,27 @@ func (s *System) Issuer() *credentials.Issuer { return s.issuer }
 
 // Log reads the log. What was committed is in it after [System.Flush].
 func (s *System) Log() *merkle.Reader { return s.relay.Reader() }
+
+// Recorder returns a recorder of events about no record, such as what a session did: see package stream. It is closed with the system.
+func (s *System) Recorder(ctx context.Context, classes map[string]stream.Class) (*stream.Recorder, error) {
+	s.recorders.Lock()
+	defer s.recorders.Unlock()
+	if s.recorders.closed {
+		return nil, errors.New("bailiwick: the system is closed")
+	}
+	r, err := stream.NewRecorder(ctx, stream.Config{Store: s.store, Log: s.log, Relay: s.relay, Classes: classes})
+	if err != nil {
+		return nil, err
+	}
+	s.recorders.list = append(s.recorders.list, r)
+	return r, nil
+}
+
+// NewEvent returns an event for a [System.Recorder]: that the caller did something of the kind, which the host names, because of the cause. The zero
+// EventID is none.
+func (s *System) NewEvent(c identity.Caller, kind string, cause audit.EventID) *audit.Event {
+	return s.store.NewEvent(kind, audit.ActorOf(c), cause)
+}
 
 // ReceiptKey returns the note verifier key of the receipts in credentials.
 func (s *System) ReceiptKey() string { return s.receipts.VerifierKey() }

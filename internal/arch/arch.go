@@ -30,7 +30,7 @@ var Table = []Row{
 	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "internal/faulty", ""},
 	{"credentials", "identity audit internal/canon", "internal/faulty", "what a grant allows comes through credentials.Live"},
 	{"credentials/sshcert", "credentials identity audit internal/canon golang.org/x/crypto/ssh", "", ""},
-	{".", "identity lifecycle rbac jit credentials audit audit/merkle internal/canon internal/sqlledger github.com/google/uuid", "internal/faulty internal/systemtest", "it joins the others"},
+	{".", "identity lifecycle rbac jit credentials audit audit/merkle audit/stream internal/canon internal/sqlledger github.com/google/uuid", "internal/faulty internal/systemtest", "it joins the others"},
 
 	{"identity/identitytest", "identity pgregory.net/rapid", "", ""},
 	{"audit/merkle/merkletest", "audit/merkle golang.org/x/mod/sumdb/tlog", "", "it computes roots for itself"},
@@ -39,7 +39,7 @@ var Table = []Row{
 	{"lifecycle/lifecycletest", "lifecycle audit identity identity/identitytest pgregory.net/rapid", "", ""},
 	{"jit/jittest", "jit lifecycle rbac audit identity pgregory.net/rapid", "", "standing changes in it as under the root, by way of lifecycle"},
 	{"credentials/credentialstest", "credentials audit identity pgregory.net/rapid", "", ""},
-	{"internal/systemtest", ". lifecycle rbac jit credentials credentials/sshcert audit audit/merkle identity golang.org/x/crypto/ssh pgregory.net/rapid", "", "a whole system, with one real minter"},
+	{"internal/systemtest", ". lifecycle rbac jit credentials credentials/sshcert audit audit/merkle audit/stream identity golang.org/x/crypto/ssh pgregory.net/rapid", "", "a whole system, with one real minter"},
 }
 
 // An Edge is an import, direct or not, that may not be, from each of several packages.

@@ -58,6 +58,7 @@ var laws = []struct {
 	{"an owed release is lifted by nobody else", owedReleaseIsLiftedByNobodyElse},
 	{"staleness is bounded", stalenessIsBounded},
 	{"exactly one node relays and another takes over", oneNodeRelays},
+	{"events of the host stand after their cause", hostsEventsStandAfterTheirCause},
 	{"a ledger that errs gives nothing", ledgerThatErrsGivesNothing},
 	{"with the store down nothing is given", storeDownGivesNothing},
 	{"taking away holds here without the store", takingAwayHoldsHere},
