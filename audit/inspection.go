@@ -34,20 +34,21 @@ type place struct {
 
 // A run is how far an inspection is.
 type run struct {
-	Phase phase
-	Until place        // the first checkpoint
-	Read  uint64       // entries of the log
-	Parts []spill.File // what the log tells from At on, up to Read
-	Kinds []Kind       // of the records, in order
-	Seed  [32]byte     // of the cells
-	Cells spill.File
-	Work  []spill.File // what is to be looked at, sorted by object
-	Count []sample     // of the keys of each kind
-	Kind  int          // the place among the kinds
-	After ID           // the last of the kind that was read; in the phase of objects, the key of the last one
-	Range int          // how many ranges of the kind were read
-	Done  uint64
-	Found []Finding
+	Phase  phase
+	Until  place        // the first checkpoint
+	Read   uint64       // entries of the log
+	Parts  []spill.File // what the log tells from At on, up to Read
+	Kinds  []Kind       // of the records, in order
+	Seed   [32]byte     // of the cells
+	Cells  spill.File
+	Work   []spill.File // what is to be looked at, sorted by object
+	Wanted []spill.File // the keys that are to be looked at, sorted
+	Count  []sample     // of the keys of each kind
+	Kind   int          // the place among the kinds
+	After  ID           // the last of the kind that was read; in the phase of objects, the key of the last one
+	Range  int          // how many ranges of the kind were read
+	Done   uint64
+	Found  []Finding
 }
 
 // A phase is how far a run is. They are stored.
@@ -61,6 +62,7 @@ const (
 	phaseDoubts
 	phaseEvents
 	phaseObjects
+	phaseLeads
 )
 
 // An inspection is one [Store.VerifyState].
@@ -72,12 +74,13 @@ type inspection struct {
 	cp  merkle.Checkpoint // of now
 
 	carried
-	run   *run
-	found map[Finding]bool
-	cells cells
-	work  spill.Sorter
-	saved time.Time
-	told  time.Time // when the last progress was
+	run    *run
+	found  map[Finding]bool
+	cells  cells
+	work   spill.Sorter // of notes on objects
+	wanted spill.Sorter // of keys
+	saved  time.Time
+	told   time.Time // when the last progress was
 }
 
 const (
@@ -112,6 +115,7 @@ func (s *Store) inspect(in Inspection, r *merkle.Reader) (*inspection, error) {
 		return nil, err
 	}
 	v.work = spill.Sorter{Dir: v.dir, Limit: sortBytes, Files: v.run.Work}
+	v.wanted = spill.Sorter{Dir: v.dir, Limit: sortBytes, Files: v.run.Wanted}
 	return v, nil
 }
 
@@ -144,15 +148,13 @@ func (v *inspection) load() error {
 
 // save makes what was done so far outlive an interruption.
 func (v *inspection) save() error {
-	if err := v.work.Flush(); err != nil {
+	var err error
+	if v.run.Work, err = v.files(&v.work); err != nil {
 		return err
 	}
-	if len(v.work.Files) > mostParts {
-		if err := v.join(&v.work); err != nil {
-			return err
-		}
+	if v.run.Wanted, err = v.files(&v.wanted); err != nil {
+		return err
 	}
-	v.run.Work = v.work.Files
 	return v.store()
 }
 
@@ -163,7 +165,7 @@ func (v *inspection) store() error {
 		return err
 	}
 	k := v.s.ring.current()
-	counts := slices.Concat([]spill.File{v.Told, v.run.Cells}, v.run.Parts, v.run.Work)
+	counts := slices.Concat([]spill.File{v.Told, v.run.Cells}, v.run.Parts, v.run.Work, v.run.Wanted)
 	err := v.dir.Save(k.seal(k.mac("inspection", []byte(v.s.origin), b.Bytes()), b.Bytes()), counts)
 	v.saved = time.Now()
 	return err
@@ -220,6 +222,7 @@ func (v *inspection) all(ctx context.Context) (err error) {
 	slices.Sort(kinds)
 	if v.run.Phase > phaseLog && !slices.Equal(kinds, v.run.Kinds) { // it was of another program
 		*v.run, v.found, v.work.Files = run{}, map[Finding]bool{}, nil
+		v.wanted.Files = nil
 	}
 	if v.run.Phase == phaseNone {
 		*v.run = run{Phase: phaseLog, Until: place{v.cp.Size, v.cp.Root}, Read: v.At.Size}
@@ -239,8 +242,8 @@ func (v *inspection) all(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	phases := []func(context.Context) error{phaseRecords: v.records, phaseKeys: v.keys, phaseDoubts: v.doubts, phaseEvents: v.events, phaseObjects: v.objects}
-	for v.run.Phase <= phaseObjects {
+	phases := []func(context.Context) error{phaseRecords: v.records, phaseKeys: v.keys, phaseDoubts: v.doubts, phaseEvents: v.events, phaseObjects: v.objects, phaseLeads: v.leads}
+	for v.run.Phase <= phaseLeads {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -257,7 +260,7 @@ func (v *inspection) all(ctx context.Context) (err error) {
 // end leaves nothing of the run in the directory, and only what it found here.
 func (v *inspection) end() error {
 	found := v.run.Found
-	v.work.Files, *v.run = nil, run{}
+	*v.run = run{}
 	err := v.store()
 	v.run.Found = found
 	return err
@@ -280,42 +283,30 @@ func (v *inspection) log(ctx context.Context) error {
 			}
 		}
 		v.step(PhaseLog, 1, v.run.Until.Size-v.At.Size)
-		if len(parts.Files) > mostParts {
-			if err := v.join(&parts); err != nil {
-				return err
-			}
-		}
-		if !v.due() {
+		if !v.due() && len(parts.Files) <= mostParts {
 			return nil
 		}
-		if err := parts.Flush(); err != nil {
+		var err error
+		if v.run.Parts, err = v.files(&parts); err != nil {
 			return err
 		}
-		v.run.Read, v.run.Parts = index+1, parts.Files
+		v.run.Read = index + 1
 		return v.store()
 	})
-	if err == nil {
-		err = parts.Flush()
-	}
 	if err != nil {
 		return err
 	}
 	v.step(PhaseLog, 0, v.run.Until.Size-v.At.Size)
-	f, err := v.dir.Join(foldTold, append([]spill.File{v.Told}, parts.Files...)...)
+	files, err := v.files(&parts)
+	if err != nil {
+		return err
+	}
+	f, err := v.dir.Join(foldTold, append([]spill.File{v.Told}, files...)...)
 	if err != nil {
 		return err
 	}
 	v.Told, v.At, v.run.Parts, v.run.Read = f, v.run.Until, nil, v.run.Until.Size
 	return nil
-}
-
-// join makes one of the files of s, so that there are not too many to be read at once.
-func (v *inspection) join(s *spill.Sorter) error {
-	f, err := v.dir.Join(s.Fold, s.Files...)
-	if err == nil {
-		s.Files = []spill.File{f}
-	}
-	return err
 }
 
 // openCells makes the cells, or reads those that were saved.

@@ -210,6 +210,7 @@ type suspect struct {
 	seen  uint64 // the last version at which it was seen before the events were read
 	hits  int    // how many keys led to it, if they were counted,
 	at    uint64 // at which version; 0 if at several
+	doubt bool   // it was not found as it should
 }
 
 func (o *suspect) add(value []byte) error {
@@ -225,7 +226,7 @@ func (o *suspect) add(value []byte) error {
 	if size <= 0 {
 		return errScratch
 	}
-	o.seen = max(o.seen, n)
+	o.seen, o.doubt = max(o.seen, n), o.doubt || value[0] == noteDoubt
 	if value[0] == noteHit {
 		if o.hits++; o.hits == 1 {
 			o.at = n
@@ -327,47 +328,29 @@ func (v *inspection) settle(ctx context.Context, o *suspect, before told) error 
 	if err != nil {
 		return err
 	}
-	return v.lead(ctx, &r, o)
+	return v.want(&r, o)
 }
 
-// lead reports the keys of r that do not lead to it, or do and should not.
-func (v *inspection) lead(ctx context.Context, r *Record, o *suspect) error {
+// want asks for the keys of r to be looked at: those that lead to it alone, and the others if it was not found by as many as it has.
+func (v *inspection) want(r *Record, o *suspect) error {
 	keys := distinctKeys(r)
 	if o.at == r.Version && o.hits > len(keys) {
 		if err := v.report(r.Kind, r.ID, Diverted, "%d keys lead to it, it has %d", o.hits, len(keys)); err != nil {
 			return err
 		}
 	}
+	counted := !o.doubt && o.hits == 0 || o.at == r.Version && o.hits == len(keys)
 	for _, k := range keys {
-		led, also := 0, ID("")
-		for found, err := range v.s.ledger.Scan(ctx, r.Kind, k, k+"\x00") {
-			switch {
-			case errors.Is(err, ErrSeal):
-			case err != nil:
-				return err
-			case found.ID == r.ID:
-				led++
-			case slices.Contains(r.UniqueKeys, k) && slices.Contains(found.UniqueKeys, k):
-				also = found.ID
-			}
-		}
-		if led == 1 && also == "" {
+		unique := slices.Contains(r.UniqueKeys, k)
+		if counted && !unique && k != idsFrom+Key(r.ID) {
 			continue
 		}
-		now, err := v.s.ledger.Load(ctx, r.Kind, r.ID)
-		switch {
-		case err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrSeal):
-			return err
-		case err != nil || now.Version != r.Version: // it has changed meanwhile
-			err = nil
-		case led == 0:
-			err = v.report(r.Kind, r.ID, Diverted, "the key %q does not lead to it", k)
-		case led > 1:
-			err = v.report(r.Kind, r.ID, Duplicated, "the key %q leads to it %d times", k, led)
-		default:
-			err = v.report(r.Kind, r.ID, Diverted, "its unique key %q is also that of %q", k, also)
+		value := []byte{0}
+		if unique {
+			value[0] = 1
 		}
-		if err != nil {
+		value = append(binary.AppendUvarint(value, r.Version), r.ID...)
+		if err := v.wanted.Add(append(appendKind(nil, r.Kind), k...), value); err != nil {
 			return err
 		}
 	}

@@ -72,6 +72,7 @@ const (
 	PhaseDoubts  = "doubts"  // the same once more, if something did not fit, to know what
 	PhaseEvents  = "events"  // events that wait, and what the log tells since
 	PhaseObjects = "objects" // each object that did not fit or has changed meanwhile is looked at by itself
+	PhaseIndex   = "index"   // and so is each of its keys
 )
 
 // VerifyState compares every record of the store's tables with what the log and the pending events say of it, and names each object that is

@@ -50,7 +50,7 @@ func (c *toldCursor) next() (err error) {
 	return err
 }
 
-// upTo goes on to the object with the key, and returns what is told of it. It calls passed, if not nil, with those before it.
+// upTo goes on past the object with the key, and returns what is told of it. It calls passed, if not nil, with those before it.
 func (c *toldCursor) upTo(key []byte, passed func(key []byte) error) (told, error) {
 	for c.more && bytes.Compare(c.r.Key, key) < 0 {
 		if passed != nil {
@@ -62,10 +62,11 @@ func (c *toldCursor) upTo(key []byte, passed func(key []byte) error) (told, erro
 			return told{}, err
 		}
 	}
-	if c.more && bytes.Equal(c.r.Key, key) {
-		return c.now, nil
+	if !c.more || !bytes.Equal(c.r.Key, key) {
+		return told{}, nil
 	}
-	return told{}, nil
+	t := c.now
+	return t, c.next()
 }
 
 // end reads the rest, so that all of it has been compared with its hash.
