@@ -19,7 +19,7 @@ var Table = []Row{
 	{"internal/arch", "", "", ""},
 	{"identity", "internal/canon github.com/google/uuid golang.org/x/text/secure/precis", "", "values and read interfaces only"},
 	{"internal/durable", "", "", "the disk, for whoever keeps files"},
-	{"internal/spill", "internal/durable", "pgregory.net/rapid", "what does not fit in memory, whatever it is"},
+	{"internal/spill", "internal/durable", "", "what does not fit in memory, whatever it is"},
 	{"audit/merkle", "internal/canon internal/durable golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog", "", "a log of bytes: it knows no events"},
 	{"audit", "audit/merkle identity internal/canon internal/durable internal/spill github.com/google/uuid golang.org/x/mod/sumdb/note", "", "every event names who"},
 	{"internal/sqlledger", "audit", "", "the driver is the host's"},

@@ -95,7 +95,7 @@ func (d *Dir) Read(file File) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.f, r.b = f, bufio.NewReaderSize(io.TeeReader(io.LimitReader(f, file.Size), r.hash), bufferSize)
+	r.f, r.b = f, bufio.NewReaderSize(io.TeeReader(f, r.hash), bufferSize)
 	return r, nil
 }
 
