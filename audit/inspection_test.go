@@ -286,3 +286,22 @@ func TestMoreFindingsThanAreReturnedAreAnError(t *testing.T) {
 		t.Error("it was mended:", len(found), err)
 	}
 }
+
+// TestAVersionThatNeverReachedTheLogIsFoundForGood: at each inspection, although the record is as was last told.
+func TestAVersionThatNeverReachedTheLogIsFoundForGood(t *testing.T) {
+	s := newSystem()
+	for i := range 3 {
+		must(0, s.nodes[0].put("x", i))
+	}
+	s.behind(func() { s.events = slices.Delete(s.events, 1, 2) })
+	must(0, s.relay.Flush(t.Context()))
+	dir := filepath.Join(t.TempDir(), "scratch")
+	for range 3 {
+		found, err := s.nodes[1].VerifyState(t.Context(), s.r, audit.Inspection{Scratch: dir})
+		if err != nil || len(found) != 1 || found[0].ID != "x" || found[0].Problem != audit.Untold {
+			t.Error(found, err)
+		}
+		must(0, s.nodes[0].put("y", int(serial.Add(1))))
+		must(0, s.relay.Flush(t.Context()))
+	}
+}

@@ -21,7 +21,7 @@ func (v *inspection) note(key []byte, what byte, n uint64) error {
 	return v.work.Add(key, binary.AppendUvarint([]byte{what}, n))
 }
 
-// A toldCursor goes through what the log tells up to the first checkpoint, object by object.
+// A toldCursor goes through what the log tells up to the first checkpoint, object by object, and reports where versions are missing there.
 type toldCursor struct {
 	v    *inspection
 	r    *spill.Reader
@@ -46,8 +46,18 @@ func (c *toldCursor) next() (err error) {
 	if c.more, err = c.r.Next(); err != nil || !c.more {
 		return err
 	}
-	c.now, err = parseTold(c.r.Value)
-	return err
+	if c.now, err = parseTold(c.r.Value); err != nil {
+		return err
+	}
+	from, to, ok := c.now.gap()
+	if !ok {
+		return nil
+	}
+	kind, id, err := parseObjectKey(c.r.Key)
+	if err != nil {
+		return err
+	}
+	return c.v.report(kind, id, Untold, "the events go from version %d to %d", from, to)
 }
 
 // upTo goes on past the object with the key, and returns what is told of it. It calls passed, if not nil, with those before it.
