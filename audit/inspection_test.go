@@ -296,12 +296,49 @@ func TestAVersionThatNeverReachedTheLogIsFoundForGood(t *testing.T) {
 	s.behind(func() { s.events = slices.Delete(s.events, 1, 2) })
 	must(0, s.relay.Flush(t.Context()))
 	dir := filepath.Join(t.TempDir(), "scratch")
-	for range 3 {
+	for night := range 3 {
 		found, err := s.nodes[1].VerifyState(t.Context(), s.r, audit.Inspection{Scratch: dir})
 		if err != nil || len(found) != 1 || found[0].ID != "x" || found[0].Problem != audit.Untold {
 			t.Error(found, err)
 		}
-		must(0, s.nodes[0].put("y", int(serial.Add(1))))
+		must(0, s.nodes[0].put("y", 1000+night))
 		must(0, s.relay.Flush(t.Context()))
+	}
+}
+
+// tired are a log's files, of which so many can be read.
+type tired struct {
+	merkle.Files
+	left int
+}
+
+func (f *tired) ReadFile(name string) ([]byte, error) {
+	if f.left--; f.left < 0 {
+		return nil, errInjected
+	}
+	return f.Files.ReadFile(name)
+}
+
+// TestReadingTheLogGoesOnWhereItWas: each entry is told once, however often reading it is interrupted.
+func TestReadingTheLogGoesOnWhereItWas(t *testing.T) {
+	s := newSystem()
+	for i := range 3000 {
+		must(0, s.nodes[0].put(audit.ID(fmt.Sprint(i%50)), i))
+	}
+	must(0, s.relay.Flush(t.Context()))
+	files, dir, times := &tired{Files: s.log}, filepath.Join(t.TempDir(), "scratch"), 0
+	for ; ; times++ {
+		files.left = 9
+		r := must(merkle.NewReader(files, s.log.VerifierKey()))
+		found, err := s.nodes[1].VerifyState(t.Context(), r, audit.Inspection{Scratch: dir, Every: 1})
+		if err == nil && len(found) == 0 {
+			break
+		}
+		if !errors.Is(err, errInjected) || times > 100 {
+			t.Fatal(times, found, err)
+		}
+	}
+	if times == 0 {
+		t.Error("it was not interrupted")
 	}
 }
