@@ -183,8 +183,8 @@ func (s *System) unsealed(err error) error {
 func (s *System) Reseal(ctx context.Context) (int, error) { return s.store.Reseal(ctx) }
 
 // Verify compares the ledger with the log, and names every object that is not as it was committed; see [audit.Store.VerifyState].
-func (s *System) Verify(ctx context.Context) ([]audit.Finding, error) {
-	return s.store.VerifyState(ctx, s.relay.Reader())
+func (s *System) Verify(ctx context.Context, in audit.Inspection) ([]audit.Finding, error) {
+	return s.store.VerifyState(ctx, s.relay.Reader(), in)
 }
 
 // clockReset is the first half of what two people do.

@@ -50,7 +50,7 @@ func TestBooksAreALedger(t *testing.T) {
 	audittest.TestLedger(t, func(*testing.T) audit.Ledger { return newBooks() })
 }
 
-// on sets what is called before "load KIND/ID", "commit", "mark", "scan KIND" and "pending" are done; an error is returned instead.
+// on sets what is called before "load KIND/ID", "commit", "mark", "scan KIND" and each "row" of it, and "pending" are done; an error is returned instead.
 func (b *books) on(hook func(ctx context.Context, op string) error) { b.hook.Store(&hook) }
 
 func (b *books) before(ctx context.Context, op string) error {
@@ -204,6 +204,10 @@ func (b *books) Scan(ctx context.Context, kind audit.Kind, from, to audit.Key) i
 		}
 		b.mu.Unlock()
 		for _, r := range found {
+			if err := b.before(ctx, "row"); err != nil {
+				yield(audit.Record{}, err)
+				return
+			}
 			if !yield(r, nil) {
 				return
 			}

@@ -24,13 +24,15 @@
 //
 //	a record  its kind, ID, version, keys, value, and the digest of its last version
 //	an event  its ID and its canonical form
+//	the state of a scratch directory  itself
 //
 // What is stored is a version byte, eight bytes that name the key, the MAC, for a record the digest of its last version, and the value. A record
 // that was inserted, edited, moved to another object or copied from another tenant is [ErrSeal] to whoever loads it, and such an event is not
 // relayed; the error names it. Keys roll over: see [Keeper] and [Store.Reseal].
 //
 // What a seal does not show, because it was sealed: a record that was set back to an older version of itself, an index row that was hidden, a
-// record that was deleted. [Store.VerifyState] finds these, by comparing every record with what the log tells of it, and names each. A store takes
+// record that was deleted. [Store.VerifyState] finds these, by comparing every record with what the log tells of it, and names each; it can be
+// run every night, see [Inspection]. A store takes
 // no version that is older than one that it has seen, or than the log's end told of when it began ([Store.Recall]): that too is [ErrSeal]. An event
 // whose mark was taken away is found in the log by the relay, which names it and does not append it again. What was undone together with its events
 // before these were in the log leaves no trace but in the memory of the nodes, and nor does an event about no record that was
@@ -109,6 +111,7 @@
 //
 // # Stability
 //
-// The forms of events, seals, receipts and the log are stored, and change only under a new version in their domain strings. The Go API
-// may change before the first release.
+// The forms of events, seals, receipts and the log are stored, and change only under a new version in their domain strings. That of a scratch
+// directory may change, and what an older program left in one is refused then: an empty one takes its place. The Go API may change before the
+// first release.
 package audit

@@ -233,7 +233,7 @@ func (m *realm) check(t rapid.TB, nodes ...keeper) {
 				t.Fatalf("node %d: %s is %d, not %d: %v", i, r.ID, r.Value.N, want, err)
 			}
 		}
-		if found, err := k.VerifyState(context.Background(), m.relay.Reader()); err != nil || len(found) > 0 {
+		if found, err := k.VerifyState(context.Background(), m.relay.Reader(), audit.Inspection{}); err != nil || len(found) > 0 {
 			t.Fatalf("node %d: %v, %v", i, found, err)
 		}
 	}

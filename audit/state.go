@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +22,7 @@ const (
 	NotSealed  Problem = "not sealed"   // it was inserted, edited, or moved from another object or another tenant
 	Untold     Problem = "untold"       // no event tells of its version, or of one before it
 	Diverted   Problem = "diverted"     // its keys do not lead to it, or others do
+	Duplicated Problem = "duplicated"   // it is there more than once, or one of its keys is
 	Remarked   Problem = "mark removed" // an event that is in the log waits for it again
 )
 
@@ -39,285 +39,90 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s %q is %s: %s", cmp.Or(f.Kind, "event"), f.ID, f.Problem, f.Detail)
 }
 
-// told is what the log and the pending events say of one object.
-type told struct {
-	first   uint64            // the version that the log told of when the records were not yet read
-	last    uint64            // the last version without a gap
-	digests map[uint64]Digest // of first and later versions
-	hits    int               // by how many keys a scan found it,
-	at      uint64            // at which version; 0 if at several
+// MaxFindings is how many findings [Store.VerifyState] returns at most.
+const MaxFindings = 1 << 16
+
+// ErrMoreFindings means that there are more findings than [MaxFindings], of which the first come with the error.
+var ErrMoreFindings = errors.New("audit: there is more to be found")
+
+// An Inspection says how [Store.VerifyState] goes about it. The zero Inspection reads the log from its first entry, and leaves nothing behind.
+type Inspection struct {
+	// Scratch is a directory for what does not fit in memory: about a hundred bytes for each object of the log, and half as much again for a while.
+	// It is made if it is not there, and only one inspection has it at a time. The next one with it reads the log from where this one has, and if this
+	// one is interrupted goes on near where it was. "" means a temporary directory.
+	Scratch string
+	// Progress is told how far it is, several times a second at most and at the end of each phase. Nil means that nobody is.
+	Progress func(Progress)
+	// Every is how often what has been done is made to outlive an interruption. Zero or less means half a minute.
+	Every time.Duration
 }
 
-type inspection struct {
-	s      *Store
-	told   map[objectID]*told
-	events map[EventID]struct{} // in the log
-	found  []Finding
+// A Progress says how far an inspection is.
+type Progress struct {
+	Phase string // PhaseLog and so on, in that order
+	Done  uint64 // of Total
+	Total uint64 // as far as it is known
 }
 
-func (v *inspection) report(kind Kind, id ID, p Problem, format string, args ...any) {
-	f := Finding{kind, id, p, fmt.Sprintf(format, args...)}
-	if !slices.Contains(v.found, f) {
-		v.found = append(v.found, f)
-	}
-}
-
-func (v *inspection) tell(e Event) {
-	o := e.Object
-	if o == nil {
-		return
-	}
-	id := objectID{o.Kind, o.ID}
-	t := v.told[id]
-	if t == nil {
-		t = &told{digests: map[uint64]Digest{}}
-		v.told[id] = t
-	}
-	if o.Version != t.last+1 {
-		v.report(o.Kind, o.ID, Untold, "the events go from version %d to %d", t.last, o.Version)
-	}
-	t.last = max(t.last, o.Version)
-	t.digests[o.Version] = o.Digest
-}
-
-// log tells what is in [from, to).
-func (v *inspection) log(r *merkle.Reader, cp merkle.Checkpoint, from, to uint64) error {
-	for leaf, err := range r.Entries(cp, from, to) {
-		if err != nil {
-			return err
-		}
-		e, err := ParseEvent(leaf)
-		if err != nil {
-			return err
-		}
-		v.events[e.ID] = struct{}{}
-		v.tell(e)
-	}
-	return nil
-}
-
-// VerifyState compares every record of the store's tables with what the log and the pending events say of it, and names each object that is
-// not as it was committed. It may run while the store is used. No findings and a nil error mean that the ledger has every object of the log, at the
-// version and with the digest that was last told, under its keys and no others. What was undone together with its events before these reached
-// the log leaves no trace. It keeps a few hundred bytes for each object in memory.
-func (s *Store) VerifyState(ctx context.Context, r *merkle.Reader) ([]Finding, error) {
-	v := &inspection{s: s, told: map[objectID]*told{}, events: map[EventID]struct{}{}}
-	before, err := r.Checkpoint()
-	if err != nil {
-		return nil, err
-	}
-	if err := v.log(r, before, 0, before.Size); err != nil {
-		return nil, err
-	}
-	for _, t := range v.told {
-		t.first = t.last
-		for n := range t.digests {
-			if n < t.first {
-				delete(t.digests, n)
-			}
-		}
-	}
-	records, err := v.records(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var waiting []Event
-	for sealed, err := range s.ledger.Pending(ctx, math.MaxInt) {
-		if errors.Is(err, ErrSeal) {
-			v.report("", "", NotSealed, "%v", err)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		e, _, err := s.openEvent(sealed)
-		if err != nil {
-			v.report("", ID(sealed.ID.String()), NotSealed, "it waits for the log")
-			continue
-		}
-		waiting = append(waiting, e)
-	}
-	after, err := r.Checkpoint()
-	if err != nil {
-		return nil, err
-	}
-	if err := v.log(r, after, before.Size, after.Size); err != nil {
-		return nil, err
-	}
-	var again []EventID
-	for _, e := range waiting {
-		if _, logged := v.events[e.ID]; logged {
-			again = append(again, e.ID)
-		} else {
-			v.tell(e)
-		}
-	}
-	if err := v.unmarked(ctx, again); err != nil {
-		return nil, err
-	}
-	if records, err = v.again(ctx, records); err != nil {
-		return nil, err
-	}
-	v.compare(records)
-	slices.SortFunc(v.found, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID)) })
-	return v.found, nil
-}
-
-// What is in the log without a mark, for a relay may be about to make it, is looked at again so often, and each time after so long.
+// The phases of an inspection.
 const (
-	unmarkedLooks = 5
-	unmarkedWait  = 50 * time.Millisecond
+	PhaseLog     = "log"     // entries of the log are read
+	PhaseRecords = "records" // records are read in the order of their IDs, and compared with the log
+	PhaseKeys    = "keys"    // what the index leads to is read and compared with the records
+	PhaseDoubts  = "doubts"  // the same once more, if something did not fit, to know what
+	PhaseEvents  = "events"  // events that wait, and what the log tells since
+	PhaseObjects = "objects" // each object that did not fit or has changed meanwhile is looked at by itself
+	PhaseIndex   = "index"   // and so is each of its keys
 )
 
-// unmarked reports those of the events in the log that stay without a mark.
-func (v *inspection) unmarked(ctx context.Context, ids []EventID) error {
-	for look := 0; len(ids) > 0 && look < unmarkedLooks; look++ {
-		select {
-		case <-time.After(unmarkedWait):
-		case <-ctx.Done():
-			return ctx.Err()
+// VerifyState compares every record of the store's tables with what the log and the pending events say of it, and names each object that is
+// not as it was committed. It may run while the store is used. No findings and a nil error mean that the ledger had every object of the log, at
+// the version and with the digest that was last told or a later one that was told too, under its keys and no others, when it was read: at some time
+// since the inspection was begun. Any doubt is an error: so is a context that is done, and a panic.
+//
+// What was undone together with its events before these reached the log leaves no trace. That a key by which a scan finds a record is one of its keys
+// is for the ledger to check, as [Ledger.Scan] says; here they are counted.
+//
+// # Checkpoints
+//
+// An inspection goes from one checkpoint to another: the records are at least what the first says; what they are beyond it, the events tell that are
+// pending then, or in the log up to the second. What a finished inspection leaves in [Inspection.Scratch] is the last version and digest of each
+// object in the log up to its first checkpoint, so that the next one reads the log from there on, and all records. It holds nothing about the records,
+// which are read each time, and does not depend on what was found.
+//
+// It rests on three things: that whoever has the seal keys read and checked the log up to that checkpoint, for the state of the directory has
+// a MAC under a seal key and the hashes of all its files; that the log of now goes on from that checkpoint, which a consistency proof shows; and
+// that nobody has the seal keys who should not. What is damaged, of another origin or another log, or under a key that is not in use any
+// more, is an error that wraps [ErrSeal]. Whoever cannot vouch for a directory takes an empty one, which starts from entry 0.
+//
+// # Cost
+//
+// It needs a few passes over the index and no question for each record: one for each row of the index, and a second one if anything did not fit
+// or was changed in between. It keeps up to 64 MiB for the comparison and as much for sorting, however many objects there are, 16 bytes for 4096
+// entries of the log, and what it finds.
+func (s *Store) VerifyState(ctx context.Context, r *merkle.Reader, in Inspection) (found []Finding, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			found, err = nil, fmt.Errorf("audit: inspection: panic: %v", p)
 		}
-		waits := map[EventID]bool{}
-		for sealed, err := range v.s.ledger.Pending(ctx, math.MaxInt) {
-			if err != nil && !errors.Is(err, ErrSeal) {
-				return err
-			}
-			waits[sealed.ID] = true
-		}
-		ids = slices.DeleteFunc(ids, func(id EventID) bool { return !waits[id] })
+	}()
+	if r == nil {
+		return nil, errors.New("audit: an inspection needs a log")
 	}
-	for _, id := range ids {
-		v.report("", ID(id.String()), Remarked, "it is in the log")
+	v, err := s.inspect(in, r)
+	if err != nil {
+		return nil, err
 	}
-	return nil
-}
-
-type seenRecord struct {
-	id      objectID
-	version uint64
-	digest  Digest
-	again   bool // it was read after everything had been told
-}
-
-// records reads what the ledger has: by the index of IDs, and then what the log tells of and that did not show.
-func (v *inspection) records(ctx context.Context) (out []seenRecord, err error) {
-	s := v.s
-	for _, kind := range s.tables() {
-		for r, err := range s.ledger.Scan(ctx, kind, "", PrefixEnd("")) {
-			if errors.Is(err, ErrSeal) {
-				v.report(kind, r.ID, Diverted, "%v", err)
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			id := objectID{kind, r.ID}
-			t := v.told[id]
-			if t == nil {
-				t = &told{digests: map[uint64]Digest{}}
-				v.told[id] = t
-			}
-			if t.hits++; t.hits == 1 {
-				t.at = r.Version
-			} else if t.at != r.Version {
-				t.at = 0
-			}
-		}
+	defer v.dir.Close()
+	err = v.all(ctx)
+	if err != nil && !errors.Is(err, ErrMoreFindings) {
+		return nil, err
 	}
-	for id := range v.told {
-		if !slices.Contains(s.tables(), id.kind) {
-			continue
-		}
-		if out, err = v.record(ctx, out, id); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-func (v *inspection) record(ctx context.Context, out []seenRecord, id objectID) ([]seenRecord, error) {
-	r, err := v.s.ledger.Load(ctx, id.kind, id.id)
-	if errors.Is(err, ErrNotFound) {
-		v.report(id.kind, id.id, Deleted, "there is no such record")
-		return out, nil
-	}
-	if err != nil && !errors.Is(err, ErrSeal) {
-		return out, err
-	}
-	d, err := v.s.open(&r)
-	if err != nil || r.Kind != id.kind || r.ID != id.id {
-		v.report(id.kind, id.id, NotSealed, "its seal is broken")
-		return out, nil
-	}
-	keys := slices.Concat(r.Keys, r.UniqueKeys, []Key{"id/" + Key(r.ID)})
-	slices.Sort(keys)
-	keys = slices.Compact(keys)
-	if t := v.told[id]; t.at == r.Version && t.hits > len(keys) {
-		v.report(id.kind, id.id, Diverted, "%d keys lead to it, it has %d", t.hits, len(keys))
-	}
-	for _, k := range keys {
-		led, also := false, ID("")
-		for found, err := range v.s.ledger.Scan(ctx, id.kind, k, k+"\x00") {
-			if err != nil && !errors.Is(err, ErrSeal) {
-				return out, err
-			}
-			led = led || err == nil && found.ID == id.id
-			if err == nil && found.ID != id.id && slices.Contains(r.UniqueKeys, k) && slices.Contains(found.UniqueKeys, k) {
-				also = found.ID
-			}
-		}
-		if led && also == "" {
-			continue
-		}
-		now, err := v.s.ledger.Load(ctx, id.kind, id.id)
-		switch {
-		case err != nil || now.Version != r.Version: // it has changed meanwhile
-		case !led:
-			v.report(id.kind, id.id, Diverted, "the key %q does not lead to it", k)
-		default:
-			v.report(id.kind, id.id, Diverted, "its unique key %q is also that of %q", k, also)
-		}
-	}
-	return append(out, seenRecord{id: id, version: r.Version, digest: d}), nil
-}
-
-// again reads once more what was behind what was told since: it must have come up with that.
-func (v *inspection) again(ctx context.Context, records []seenRecord) (_ []seenRecord, err error) {
-	at := map[objectID]uint64{}
-	for _, r := range records {
-		at[r.id] = r.version
-	}
-	first := len(records)
-	for id, t := range v.told {
-		if at[id] >= t.last || !slices.Contains(v.s.tables(), id.kind) {
-			continue
-		}
-		if records, err = v.record(ctx, records, id); err != nil {
-			return nil, err
-		}
-	}
-	for i := range records[first:] {
-		records[first+i].again = true
-	}
-	return records, nil
-}
-
-func (v *inspection) compare(records []seenRecord) {
-	for _, r := range records {
-		t := v.told[r.id]
-		d, ok := t.digests[r.version]
-		switch {
-		case r.version < t.first:
-			v.report(r.id.kind, r.id.id, RolledBack, "it is at version %d, the log tells of %d", r.version, t.first)
-		case r.again && r.version < t.last:
-			v.report(r.id.kind, r.id.id, RolledBack, "it is at version %d, an event that waits for the log tells of %d", r.version, t.last)
-		case r.again && r.version > t.last: // it goes on
-		case !ok:
-			v.report(r.id.kind, r.id.id, Untold, "no event tells of version %d", r.version)
-		case d != r.digest:
-			v.report(r.id.kind, r.id.id, RolledBack, "version %d is another than the one that was told", r.version)
-		}
-	}
+	found = v.run.Found
+	slices.SortFunc(found, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Problem, b.Problem), cmp.Compare(a.Detail, b.Detail))
+	})
+	return found, err
 }
 
 // Findings joins what was found into one error that wraps [ErrSeal]; nil if nothing was.

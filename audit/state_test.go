@@ -82,7 +82,7 @@ type finding struct {
 }
 
 func (s *system) findings(t rapid.TB) (found []finding) {
-	all, err := s.nodes[1].VerifyState(context.Background(), s.r)
+	all, err := s.nodes[1].VerifyState(context.Background(), s.r, audit.Inspection{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +306,7 @@ func TestVerifyStateWhileAllGoesOn(t *testing.T) {
 			}
 			return nil
 		})
-		if found, err := s.nodes[1].VerifyState(context.Background(), s.r); err != nil || len(found) > 0 {
+		if found, err := s.nodes[1].VerifyState(context.Background(), s.r, audit.Inspection{}); err != nil || len(found) > 0 {
 			t.Fatal(found, err)
 		}
 	})
@@ -334,7 +334,7 @@ func TestVerifyStateAmongRunningNodes(t *testing.T) {
 	run(func(int) error { return s.relay.Flush(context.Background()) })
 	for _, n := range s.nodes {
 		run(func(int) error {
-			found, err := n.VerifyState(context.Background(), s.r)
+			found, err := n.VerifyState(context.Background(), s.r, audit.Inspection{})
 			return cmp.Or(err, audit.Findings(found))
 		})
 	}
@@ -355,7 +355,7 @@ func TestVerifyStateBetweenAppendingAndMarking(t *testing.T) {
 	})
 	go func() { flushed <- s.relay.Flush(context.Background()) }()
 	<-appended
-	if found, err := s.nodes[1].VerifyState(t.Context(), s.r); err != nil || len(found) > 0 {
+	if found, err := s.nodes[1].VerifyState(t.Context(), s.r, audit.Inspection{}); err != nil || len(found) > 0 {
 		t.Error(found, err)
 	}
 	must(0, <-flushed)
@@ -393,7 +393,7 @@ func TestVerifyStateWithoutAnAnswer(t *testing.T) {
 			}
 			return nil
 		})
-		if found, err := s.nodes[0].VerifyState(t.Context(), s.r); !errors.Is(err, errInjected) || len(found) > 0 {
+		if found, err := s.nodes[0].VerifyState(t.Context(), s.r, audit.Inspection{}); !errors.Is(err, errInjected) || len(found) > 0 {
 			t.Error(op, found, err)
 		}
 	}

@@ -110,7 +110,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	found, err := sys.Verify(ctx)
+	found, err := sys.Verify(ctx, audit.Inspection{})
 	if err != nil {
 		return err
 	}

@@ -159,7 +159,7 @@ func (s *story) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.sys.Verify(ctx)
+	found, err := s.sys.Verify(ctx, audit.Inspection{})
 	if err = errors.Join(err, audit.Findings(found)); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@
 //     that reads one row.
 //   - Prove: the inclusion proof of a random leaf among a million, by a [merkle.Tree] that has read its tiles. The peers are
 //     github.com/transparency-dev/merkle ("merkle") and golang.org/x/mod/sumdb/tlog ("tlog"), each with all nodes in memory.
+//   - Inspect: [audit.Store.VerifyState] of as many records as RECORDS says, with the whole log and with what the one before left.
 //   - Verify: the same proofs verified, from the leaf's bytes on.
 //
 // The size is the number of callers at the same time, or of grants or leaves. Each of many callers waits for its own answer before it asks again: p50-ms and

@@ -68,6 +68,9 @@ var indexAttacks = []attack{
 	}, lost: mayasAll, lostAfter: mayasNow, found: []string{"credential maya's: diverted"}},
 	{name: "a credential's status hidden", do: func(w *adminWorld) { w.hide(credentials.Kind, w.certID(), "status/") },
 		found: []string{"credential maya's: diverted"}},
+	{name: "a credential's status renamed", do: func(w *adminWorld) { // to where nothing stands in between
+		w.one(`UPDATE @key SET key = $1 WHERE record = $2 AND key >= $3 AND key < $4`, []byte("status/activf"), w.row(credentials.Kind, w.certID()).no, []byte("status/"), []byte("status0"))
+	}, found: []string{"credential maya's: diverted"}},
 	{name: "a grant's ID hidden", do: func(w *adminWorld) { w.hide(jit.GrantKind, w.maya.ID, "id/") }, found: []string{"grant maya's: diverted"}},
 
 	{name: "a grant under somebody else's name", do: func(w *adminWorld) {

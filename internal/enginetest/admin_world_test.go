@@ -318,7 +318,7 @@ func (w *adminWorld) work() error {
 // found is what Verify finds, by name, each kind of finding once.
 func (w *adminWorld) found() []string {
 	w.Helper()
-	found, err := w.sys.Verify(w.ctx)
+	found, err := w.sys.Verify(w.ctx, audit.Inspection{})
 	w.must(err)
 	return w.saidOf(found)
 }

@@ -397,11 +397,11 @@ func (h *host) size() uint64 {
 
 // verify compares everything with the log, and returns what does not fit.
 func (h *host) verify(ctx context.Context) (value, error) {
-	found, err := h.sys.Verify(ctx)
+	found, err := h.sys.Verify(ctx, audit.Inspection{})
 	if err != nil {
 		return value{}, err
 	}
-	more, err := h.store.VerifyState(ctx, h.sys.Log())
+	more, err := h.store.VerifyState(ctx, h.sys.Log(), audit.Inspection{})
 	if err != nil {
 		return value{}, err
 	}

@@ -120,7 +120,7 @@ func takingAwayWithoutTheStore(t *testing.T, open opener) {
 					}
 				}
 				a.must(a.sys.Flush(ctx))
-				if found, err := a.sys.Verify(ctx); err != nil || len(found) > 0 {
+				if found, err := a.sys.Verify(ctx, audit.Inspection{}); err != nil || len(found) > 0 {
 					t.Errorf("%v, %v", found, err)
 				}
 			})

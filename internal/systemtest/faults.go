@@ -533,7 +533,7 @@ func (s *story) prove(t *rapid.T) {
 	})
 	a := s.nodes[0]
 	a.ledger.Ledger.(*switched).to(s.sound)
-	if found, err := a.sys.Verify(ctx); err != nil || len(found) > 0 {
+	if found, err := a.sys.Verify(ctx, audit.Inspection{}); err != nil || len(found) > 0 {
 		t.Fatalf("the ledger is not as the log says: %v, %v", found, err)
 	}
 	report, err := audit.Verify(ctx, a.log, a.log.VerifierKey(), nil)

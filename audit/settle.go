@@ -1,0 +1,358 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
+	"github.com/bailiwick-go/bailiwick/internal/spill"
+)
+
+// events reads what is pending, and then what the log tells after the first checkpoint. It begins anew after an interruption.
+func (v *inspection) events(ctx context.Context) error {
+	waiting, err := v.pending(ctx)
+	if err != nil {
+		return err
+	}
+	after, err := v.r.Checkpoint()
+	if err != nil {
+		return err
+	}
+	until := v.run.Until
+	if _, err := v.r.Consistency(merkle.Checkpoint{Origin: v.s.origin, Size: until.Size, Root: until.Root}, after); err != nil {
+		return err
+	}
+	in := slices.Clone(v.Spans)
+	total := after.Size - until.Size + waiting.Count
+	err = readLog(ctx, v.r, after, until.Size, after.Size, func(index uint64, e Event) error {
+		in.add(index, e.ID)
+		v.step(PhaseEvents, 1, total)
+		if o := e.Object; o != nil {
+			return v.tell(objectKey(o.Kind, o.ID), told{first: o.Version, last: o.Version, digest: o.Digest}.append(nil))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	again, err := v.unlogged(ctx, waiting, after, in)
+	if err != nil {
+		return err
+	}
+	v.step(PhaseEvents, 0, total)
+	return v.unmarked(ctx, again)
+}
+
+// tell notes what an event tells of an object.
+func (v *inspection) tell(key, told []byte) error {
+	return v.work.Add(key, append([]byte{noteTold}, told...))
+}
+
+// pending keeps the events that wait: each by its ID, with the length of its object's key, the key and what it tells, if it is about one.
+func (v *inspection) pending(ctx context.Context) (spill.File, error) {
+	w, err := v.dir.Create()
+	if err != nil {
+		return spill.File{}, err
+	}
+	err = func() error {
+		for sealed, err := range v.s.ledger.Pending(ctx, math.MaxInt) {
+			if errors.Is(err, ErrSeal) {
+				if err := v.report("", "", NotSealed, "%v", err); err != nil {
+					return err
+				}
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			e, _, err := v.s.openEvent(sealed)
+			if err != nil {
+				if err := v.report("", ID(sealed.ID.String()), NotSealed, "it waits for the log"); err != nil {
+					return err
+				}
+				continue
+			}
+			var value []byte
+			if o := e.Object; o != nil {
+				key := objectKey(o.Kind, o.ID)
+				value = append(binary.AppendUvarint(nil, uint64(len(key))), key...)
+				value = told{first: o.Version, last: o.Version, digest: o.Digest}.append(value)
+			}
+			if err := w.Add(e.ID.u[:], value); err != nil {
+				return err
+			}
+		}
+		return ctx.Err()
+	}()
+	if err != nil {
+		w.Close()
+		return spill.File{}, err
+	}
+	return w.Close()
+}
+
+// waitingAtOnce is how many events that wait are looked for in the log at once.
+const waitingAtOnce = 1 << 17
+
+// unlogged notes what those events tell that wait and are not in the log, and returns the others.
+func (v *inspection) unlogged(ctx context.Context, waiting spill.File, cp merkle.Checkpoint, in spans) (again []EventID, err error) {
+	r, err := v.dir.Read(waiting)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	for more := true; more; {
+		var ids []EventID
+		var values [][]byte
+		for len(ids) < waitingAtOnce {
+			if more, err = r.Next(); err != nil {
+				return nil, err
+			}
+			if !more {
+				break
+			}
+			ids, values = append(ids, EventID{[16]byte(r.Key)}), append(values, bytes.Clone(r.Value))
+		}
+		logged, err := v.logged(ctx, ids, cp, in)
+		if err != nil {
+			return nil, err
+		}
+		for i, id := range ids {
+			v.step(PhaseEvents, 1, 0)
+			size, n := binary.Uvarint(values[i])
+			switch {
+			case logged[id]:
+				if again = append(again, id); len(again) > MaxFindings+relayBatch {
+					return again, nil // more than a relay can be about to mark, and than can be returned
+				}
+			case len(values[i]) > 0:
+				if err := v.tell(values[i][n:n+int(size)], values[i][n+int(size):]); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return again, nil
+}
+
+// logged returns which of the events are in the log. It reads those parts of it that can have one by the time of its ID.
+func (v *inspection) logged(ctx context.Context, ids []EventID, cp merkle.Checkpoint, in spans) (map[EventID]bool, error) {
+	logged, times := map[EventID]bool{}, []int64{}
+	for _, id := range ids {
+		logged[id] = false
+		times = append(times, id.time().UnixMilli())
+	}
+	slices.Sort(times)
+	for i, s := range in {
+		n, _ := slices.BinarySearch(times, s.Min)
+		if n == len(times) || times[n] > s.Max {
+			continue
+		}
+		from := uint64(i) * spanEntries
+		err := readLog(ctx, v.r, cp, from, min(from+spanEntries, cp.Size), func(_ uint64, e Event) error {
+			if _, waits := logged[e.ID]; waits {
+				logged[e.ID] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return logged, nil
+}
+
+// What is in the log without a mark, for a relay may be about to make it, is looked at again so often, and each time after so long.
+const (
+	unmarkedLooks = 5
+	unmarkedWait  = 50 * time.Millisecond
+)
+
+// unmarked reports those of the events in the log that stay without a mark.
+func (v *inspection) unmarked(ctx context.Context, ids []EventID) error {
+	for look := 0; len(ids) > 0 && look < unmarkedLooks; look++ {
+		select {
+		case <-time.After(unmarkedWait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		waits := map[EventID]bool{}
+		for _, id := range ids {
+			waits[id] = false
+		}
+		for sealed, err := range v.s.ledger.Pending(ctx, math.MaxInt) {
+			if err != nil && !errors.Is(err, ErrSeal) {
+				return err
+			}
+			if _, ok := waits[sealed.ID]; ok {
+				waits[sealed.ID] = true
+			}
+		}
+		ids = slices.DeleteFunc(ids, func(id EventID) bool { return !waits[id] })
+	}
+	for _, id := range ids {
+		if err := v.report("", ID(id.String()), Remarked, "it is in the log"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A suspect is an object that has to be looked at by itself.
+type suspect struct {
+	key   []byte
+	since told   // after the first checkpoint
+	seen  uint64 // the last version at which it was seen before the events were read
+	hits  int    // how many keys led to it, if they were counted,
+	at    uint64 // at which version; 0 if at several
+	doubt bool   // it was not found as it should
+}
+
+func (o *suspect) add(value []byte) error {
+	if len(value) == 0 {
+		return errScratch
+	}
+	if value[0] == noteTold {
+		t, err := parseTold(value[1:])
+		o.since = o.since.then(t)
+		return err
+	}
+	n, size := binary.Uvarint(value[1:])
+	if size <= 0 {
+		return errScratch
+	}
+	o.seen, o.doubt = max(o.seen, n), o.doubt || value[0] == noteDoubt
+	if value[0] == noteHit {
+		if o.hits++; o.hits == 1 {
+			o.at = n
+		} else if o.at != n {
+			o.at = 0
+		}
+	}
+	return nil
+}
+
+// objects looks at each object of which something was noted.
+func (v *inspection) objects(ctx context.Context) error {
+	c, err := v.readTold()
+	if err != nil {
+		return err
+	}
+	defer c.r.Close()
+	total := uint64(0)
+	for _, f := range v.work.Files {
+		total += f.Count
+	}
+	o := suspect{}
+	settle := func() error {
+		if o.key == nil || string(o.key) <= string(v.run.After) {
+			return nil
+		}
+		before, err := c.upTo(o.key, nil)
+		if err != nil {
+			return err
+		}
+		if err := v.settle(ctx, &o, before); err != nil {
+			return err
+		}
+		v.run.After = ID(o.key)
+		if v.due() {
+			return v.save()
+		}
+		return ctx.Err()
+	}
+	v.run.Done = 0
+	for t, err := range v.dir.Merge(v.work.Files...) {
+		if err != nil {
+			return err
+		}
+		v.step(PhaseObjects, 1, total)
+		if !bytes.Equal(t.Key, o.key) {
+			if err := settle(); err != nil {
+				return err
+			}
+			o = suspect{key: bytes.Clone(t.Key)}
+		}
+		if err := o.add(t.Value); err != nil {
+			return err
+		}
+	}
+	if err := settle(); err != nil {
+		return err
+	}
+	v.step(PhaseObjects, 0, total)
+	return c.end()
+}
+
+// settle reads an object after all has been told, and compares it with that: it must have come up with what was told before it is read.
+func (v *inspection) settle(ctx context.Context, o *suspect, before told) error {
+	kind, id, err := parseObjectKey(o.key)
+	if err != nil {
+		return err
+	}
+	all := before.then(o.since)
+	if from, to, ok := all.gap(); ok {
+		if err := v.report(kind, id, Untold, "the events go from version %d to %d", from, to); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(v.run.Kinds, kind) {
+		return nil
+	}
+	r, err := v.s.ledger.Load(ctx, kind, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return v.report(kind, id, Deleted, "there is no such record")
+	case err != nil && !errors.Is(err, ErrSeal):
+		return err
+	}
+	d, err := v.s.open(&r)
+	if err != nil || r.Kind != kind || r.ID != id {
+		return v.report(kind, id, NotSealed, "its seal is broken")
+	}
+	switch {
+	case r.Version < before.last:
+		err = v.report(kind, id, RolledBack, "it is at version %d, the log tells of %d", r.Version, before.last)
+	case r.Version < all.last:
+		err = v.report(kind, id, RolledBack, "it is at version %d, an event tells of %d", r.Version, all.last)
+	case o.seen > all.last && r.Version >= o.seen:
+		err = v.report(kind, id, Untold, "no event tells of version %d", o.seen)
+	case r.Version == all.last && d != all.digest:
+		err = v.report(kind, id, RolledBack, "version %d is another than the one that was told", r.Version)
+	}
+	if err != nil {
+		return err
+	}
+	return v.want(&r, o)
+}
+
+// want asks for the keys of r to be looked at: those that lead to it alone, and the others if it was not found by as many as it has.
+func (v *inspection) want(r *Record, o *suspect) error {
+	keys := distinctKeys(r)
+	if o.at == r.Version && o.hits > len(keys) {
+		if err := v.report(r.Kind, r.ID, Diverted, "%d keys lead to it, it has %d", o.hits, len(keys)); err != nil {
+			return err
+		}
+	}
+	counted := !o.doubt && o.hits == 0 || o.at == r.Version && o.hits == len(keys)
+	for _, k := range keys {
+		unique := slices.Contains(r.UniqueKeys, k)
+		if counted && !unique && k != idsFrom+Key(r.ID) {
+			continue
+		}
+		value := []byte{0}
+		if unique {
+			value[0] = 1
+		}
+		value = append(binary.AppendUvarint(value, r.Version), r.ID...)
+		if err := v.wanted.Add(append(appendKind(nil, r.Kind), k...), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
