@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
@@ -68,9 +67,5 @@ func (r *Relay) appendMarked(ctx context.Context, leaves [][]byte, ids []EventID
 	default:
 		return false, err
 	}
-	select {
-	case <-time.After(rand.N(2 * relayClash)):
-	case <-ctx.Done():
-	}
-	return false, nil
+	return false, r.pause(ctx)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -110,10 +111,7 @@ func (r *Relay) Flush(ctx context.Context) error {
 	}
 	for more := true; more; {
 		var err error
-		if more, err = r.batch(ctx); err == nil && !more {
-			err = r.publish(ctx)
-		}
-		if err != nil {
+		if more, err = r.batch(ctx); err != nil {
 			if r.marked = false; errors.Is(err, merkle.ErrRewound) || errors.Is(err, merkle.ErrForked) {
 				err = fmt.Errorf("%w: %w", ErrRewound, err)
 			}
@@ -238,7 +236,7 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 	first, err := r.append(ctx, leaves)
 	if errors.Is(err, merkle.ErrMoved) { // what another node has appended is marked before anything else is
 		r.marked = false
-		return true, nil
+		return true, r.pause(ctx)
 	}
 	if err != nil {
 		return false, err
@@ -249,14 +247,39 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 	return more, r.mark(ctx, ids, at)
 }
 
+// pause waits a little, more or less, after another one was first.
+func (r *Relay) pause(ctx context.Context) error {
+	select {
+	case <-time.After(rand.N(2 * relayClash)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // append appends the leaves where the log is known to end. Whoever appends has seen to it that all that is there has its mark; so at most what one node
 // has appended last has none.
 func (r *Relay) append(ctx context.Context, leaves [][]byte) (uint64, error) {
-	if l, ok := r.log.(*merkle.StoreLog); ok { // that others may have, too
-		size := r.size.Load()
-		return size, l.AppendAt(ctx, size, leaves, nil)
+	l, ok := r.log.(*merkle.StoreLog) // that others may have, too
+	if !ok {
+		return r.log.Append(ctx, leaves)
 	}
-	return r.log.Append(ctx, leaves)
+	for try := 0; ; try++ {
+		size := r.size.Load()
+		err := l.AppendAt(ctx, size, leaves, nil)
+		if try == 8 || !errors.Is(err, merkle.ErrMoved) {
+			return size, err
+		}
+		cp, unread := r.reader.Checkpoint()
+		if unread != nil {
+			return 0, unread
+		}
+		entries, unread := r.entries(cp, size, cp.Size)
+		if unread != nil || len(entries) > 0 { // what came in between is not only what recorders have appended
+			return 0, errors.Join(err, unread)
+		}
+		r.size.Store(cp.Size)
+	}
 }
 
 // pending is an event that waits for the log.
@@ -316,6 +339,9 @@ func (r *Relay) mark(ctx context.Context, ids []EventID, at []uint64) error {
 func (r *Relay) put(ctx context.Context, c Change) error {
 	if len(c.Marks) == 0 {
 		return nil
+	}
+	if err := r.publish(ctx); err != nil { // what does not wait any more is where every node sees it
+		return err
 	}
 	err := r.store.commit(ctx, c)
 	if errors.Is(err, ErrConflict) {

@@ -83,6 +83,8 @@ func ShareDir(dir, origin string, key crypto.Signer, options ...DirOption) (*Dir
 		var signed []byte
 		if signed, err = l.read.ReadFile(checkpointFile); err == nil {
 			err = l.saw(signed)
+		} else if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w, by somebody who begins it: %w", ErrLocked, err)
 		}
 	}
 	if err != nil {
@@ -145,22 +147,30 @@ func (l *Dir) ReadFile(name string) ([]byte, error) {
 	}
 	data, err := l.read.ReadFile(name)
 	if err == nil && name == checkpointFile {
-		l.notice(data)
+		err = l.notice(data)
 	}
-	return data, err
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
-// notice remembers a checkpoint of another writer, if it is of a larger log.
-func (l *Dir) notice(signed []byte) {
+// notice remembers a checkpoint of another writer. One that has not come as far as what was seen here is none to go by: what is missing is in the journal,
+// until the log is opened for writing again.
+func (l *Dir) notice(signed []byte) error {
 	cp, err := ParseCheckpoint(signed, l.vkey)
 	if err != nil {
-		return // whoever reads it finds that out
+		return nil // whoever reads it finds that out
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.seen != nil && cp.Size < l.seen.Size {
+		return fmt.Errorf("merkle: the log's directory has %d entries, and the log had %d: it is to be opened again", cp.Size, l.seen.Size)
+	}
 	if l.seen == nil || cp.Size > l.seen.Size {
 		l.seen = &cp
 	}
+	return nil
 }
 
 // Append adds the leaves in their order and returns the index of the first. After an error in writing, the next call opens the log again. While more
@@ -201,10 +211,11 @@ func (l *Dir) drop() error {
 // whoever reads the directory sees it then.
 func (l *Dir) Publish(context.Context) error {
 	w := l.writer()
-	if w == nil || w.ended() {
-		return nil
+	if w != nil {
+		return w.publish()
 	}
-	return w.publish()
+	_, err := l.ReadFile(checkpointFile) // whether what was seen here is there
+	return err
 }
 
 // Release lets others write the log, as Close does, but goes on reading it, and takes it again at the next Append if nobody else has.

@@ -1,6 +1,7 @@
 package merkle
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,6 +28,18 @@ func openMark(path string, hook func(step) error) (*markFile, error) {
 
 func (m *markFile) replace(signed []byte) error {
 	return m.disk.replace(m.name, m.name+tempFile, signed)
+}
+
+// catchUp writes the mark if it is another, as after a crash before it was written.
+func (m *markFile) catchUp(signed []byte) error {
+	if m == nil {
+		return nil
+	}
+	now, err := m.disk.root.ReadFile(m.name)
+	if err != nil || bytes.Equal(now, signed) {
+		return err
+	}
+	return m.replace(signed)
 }
 
 func (m *markFile) close() error {
@@ -59,5 +72,5 @@ func (m *markFile) check(l Files, cp Checkpoint, vkey string) error {
 	if err != nil {
 		return err
 	}
-	return r.goesOn(mark, cp)
+	return r.GoesOn(mark, cp)
 }

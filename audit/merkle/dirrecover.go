@@ -31,7 +31,7 @@ func openDirWriter(d *dirFiles, origin string, key crypto.Signer, mark string, s
 func (w *dirWriter) open() error {
 	p, err := readJournal(w.files.disk.root)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrRewound, err)
+		return err
 	}
 	signed, err := w.files.disk.root.ReadFile(checkpointFile)
 	switch {
@@ -62,7 +62,7 @@ func (w *dirWriter) check(now Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	return r.goesOn(*w.seen, now)
+	return r.GoesOn(*w.seen, now)
 }
 
 // begin begins a log.
@@ -161,6 +161,9 @@ func (w *dirWriter) goOn(p *replay) error {
 	j.note, j.size = p.last, p.size
 	j.last = segment{number: p.number, length: p.length}
 	if err := w.publish(); err != nil {
+		return err
+	}
+	if err := w.mark.catchUp(p.last); err != nil {
 		return err
 	}
 	var outgrown []string // since the journal begins; what had been outgrown by then is not there any more

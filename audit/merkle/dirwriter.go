@@ -51,7 +51,8 @@ type dirWriter struct {
 	publishing sync.Mutex
 	published  Checkpoint // as it is in the directory
 	tried      []byte     // a checkpoint that may be there instead
-	settled    uint64     // the size up to which all that follows on publishing was done
+	closed     bool
+	settled    uint64 // the size up to which all that follows on publishing was done
 }
 
 func (w *dirWriter) start() {
@@ -219,20 +220,27 @@ func (w *dirWriter) ended() bool {
 func (w *dirWriter) publish() error {
 	w.publishing.Lock()
 	defer w.publishing.Unlock()
+	if w.closed {
+		return fs.ErrClosed
+	}
 	w.mu.Lock()
 	e, signed, full, pending := w.edge.clone(), *w.signed.Load(), maps.Clone(w.full), w.pending
 	w.mu.Unlock()
 	if e.size == w.settled {
 		return nil
 	}
-	err := w.writeTree(&e, signed, full)
+	err := w.writeCheckpoint(&e, signed, full)
+	written := err == nil
+	if written {
+		err = w.settle(&e, signed)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.behind = err
 	if errors.Is(err, ErrForked) {
 		w.failed = err
 	}
-	if err == nil {
+	if written { // what a checkpoint covers is not written again, whatever has failed since
 		for name := range full {
 			delete(w.full, name)
 		}
@@ -242,10 +250,8 @@ func (w *dirWriter) publish() error {
 	return err
 }
 
-func (w *dirWriter) writeTree(e *edge, signed []byte, full map[string][]byte) error {
-	if err := w.writeCheckpoint(e, signed, full); err != nil {
-		return err
-	}
+// settle does what follows on a checkpoint.
+func (w *dirWriter) settle(e *edge, signed []byte) error {
 	if w.mark != nil {
 		if err := w.mark.replace(signed); err != nil {
 			return err
@@ -267,7 +273,17 @@ func (w *dirWriter) writeCheckpoint(e *edge, signed []byte, full map[string][]by
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(now, w.published.Note) && !bytes.Equal(now, w.tried) {
+	if w.tried != nil && bytes.Equal(now, w.tried) { // it was written, although there was an error
+		cp, err := ParseCheckpoint(w.tried, w.vkey)
+		if err == nil {
+			err = w.files.disk.syncDir(".")
+		}
+		if err != nil {
+			return err
+		}
+		w.published, w.tried = cp, nil
+	}
+	if !bytes.Equal(now, w.published.Note) {
 		return fmt.Errorf("%w: somebody else has written its checkpoint", ErrForked)
 	}
 	if e.size == w.published.Size {
@@ -288,7 +304,7 @@ func (w *dirWriter) writeCheckpoint(e *edge, signed []byte, full map[string][]by
 	if err := w.files.disk.replace(checkpointFile, tempFile, signed); err != nil {
 		return err
 	}
-	w.published = cp
+	w.published, w.tried = cp, nil
 	return nil
 }
 
@@ -353,5 +369,8 @@ func (w *dirWriter) close() error {
 	if !broken { // otherwise whoever opens it finds out what there is
 		err = w.publish()
 	}
-	return errors.Join(err, w.journal.close(), w.files.close(), w.mark.close())
+	w.publishing.Lock() // for somebody may be at it
+	defer w.publishing.Unlock()
+	w.closed = true
+	return errors.Join(err, w.journal.close(), w.mark.close(), w.files.close())
 }

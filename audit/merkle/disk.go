@@ -5,11 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"sync"
 )
 
 // A disk is a directory in which every step that changes it passes through one place, so that a test can stop before each of them.
 type disk struct {
 	root *os.Root
+	mu   sync.Mutex
 	made map[string]bool // directories that are known to be durable
 	hook func(step) error
 }
@@ -89,7 +91,10 @@ func (d *disk) syncDir(name string) error {
 
 // mkdir makes a directory if there is none, and it and those above it durable.
 func (d *disk) mkdir(dir string) error {
-	if dir == "." || d.made[dir] {
+	d.mu.Lock()
+	made := d.made[dir]
+	d.mu.Unlock()
+	if dir == "." || made {
 		return nil
 	}
 	parent := path.Dir(dir)
@@ -105,6 +110,8 @@ func (d *disk) mkdir(dir string) error {
 	if err := d.syncDir(parent); err != nil {
 		return err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.made == nil || len(d.made) > 1000 {
 		d.made = map[string]bool{}
 	}
@@ -125,7 +132,9 @@ func (d *disk) remove(name string) error {
 	if err := d.do(step{op: opRemove, name: name}); err != nil {
 		return err
 	}
+	d.mu.Lock()
 	delete(d.made, name)
+	d.mu.Unlock()
 	return d.root.RemoveAll(name)
 }
 

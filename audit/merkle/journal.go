@@ -160,20 +160,21 @@ func (j *journal) release(size uint64) error {
 	for n < len(j.before) && j.before[n].end <= size {
 		s := j.before[n]
 		n++
-		var err error
 		if s.length == largeSegment && len(j.spares) < maxSpares {
 			j.named++
 			name := fmt.Sprintf("%s/%s%d", journalDir, sparePrefix, j.named)
-			if err = j.disk.rename(s.name, name); err == nil {
+			err := j.disk.rename(s.name, name)
+			if err == nil {
 				err = j.disk.syncDir(journalDir) // before it is written
+			}
+			if err != nil { // its name may be the old one: it is not used again
+				j.before = slices.Delete(j.before, 0, n)
+				return errors.Join(err, s.f.Close())
 			}
 			s.name = name
 			j.spares = append(j.spares, s)
-		} else {
-			err = errors.Join(s.f.Close(), j.disk.remove(s.name))
-		}
-		if err != nil {
-			j.before = j.before[n:]
+		} else if err := errors.Join(s.f.Close(), j.disk.remove(s.name)); err != nil {
+			j.before = slices.Delete(j.before, 0, n)
 			return err
 		}
 	}
@@ -235,7 +236,7 @@ func readJournal(root *os.Root) (replay, error) {
 		} else if strings.HasPrefix(name, sparePrefix) {
 			p.old = append(p.old, path.Join(journalDir, name))
 		} else {
-			return p, fmt.Errorf("%s is no part of a log", path.Join(journalDir, name))
+			return p, fmt.Errorf("%w: %s is no part of a log", errDamaged, path.Join(journalDir, name))
 		}
 	}
 	slices.Sort(numbers)
@@ -309,4 +310,4 @@ func (p *replay) read(root *os.Root, n uint64, first, ended bool) (bool, error) 
 	}
 }
 
-var errDamaged = errors.New("the journal is damaged")
+var errDamaged = fmt.Errorf("%w: the journal is damaged", ErrRewound)

@@ -109,7 +109,7 @@ func (m *mirror) update(ctx context.Context, r *Reader) (Checkpoint, error) {
 	if err != nil || bytes.Equal(now.Note, old.Note) {
 		return now, err
 	}
-	if err := r.goesOn(old, now); err != nil {
+	if err := r.GoesOn(old, now); err != nil {
 		return Checkpoint{}, err
 	}
 	e, err := own.edge(old)

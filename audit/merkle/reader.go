@@ -117,12 +117,21 @@ func (r *Reader) edge(cp Checkpoint) (edge, error) {
 	return e, nil
 }
 
-// goesOn reports that the log, which is at now, does not go on from what was seen of it.
-func (r *Reader) goesOn(seen, now Checkpoint) error {
+// GoesOn reports that the log, which is at now, does not go on from a checkpoint that was seen of it: by [ErrRewound] if it is shorter, by [ErrForked] if it
+// has another history, and by any other error if that cannot be read.
+func (r *Reader) GoesOn(seen, now Checkpoint) error {
 	if now.Size < seen.Size {
 		return fmt.Errorf("%w: log %s has %d entries, and had %d", ErrRewound, r.v.Name(), now.Size, seen.Size)
 	}
-	if _, err := r.Consistency(seen, now); err != nil {
+	t, err := r.Tree(now)
+	if err != nil {
+		return err
+	}
+	p, err := t.consistency(seen)
+	if err != nil {
+		return err
+	}
+	if err := VerifyConsistency(seen, now, p); err != nil {
 		return fmt.Errorf("%w: %w", ErrForked, err)
 	}
 	return nil

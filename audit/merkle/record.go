@@ -67,8 +67,11 @@ func parseRecord(b []byte) (r record, err error) {
 	copy(r.nonce[:], b[8:])
 	r.kind, r.count = binary.BigEndian.Uint32(b[24:]), binary.BigEndian.Uint32(b[28:])
 	r.first = binary.BigEndian.Uint64(b[32:])
+	if binary.BigEndian.Uint32(b[40:]) > maxCheckpoint || binary.BigEndian.Uint32(b[44:]) > maxBody {
+		return r, errNoRecord
+	}
 	note, body := int(binary.BigEndian.Uint32(b[40:])), int(binary.BigEndian.Uint32(b[44:]))
-	if note > maxCheckpoint || body > maxBody || alignUp(recordHead+note+body) > len(b) {
+	if alignUp(recordHead+note+body) > len(b) {
 		return r, errNoRecord
 	}
 	end := recordHead + note + body
@@ -103,7 +106,7 @@ func splitBundle(data []byte, n int) (leaves [][]byte, rest []byte) {
 // anotherRecord reports whether a record of the segment begins anywhere in b.
 func anotherRecord(b []byte, nonce [16]byte) bool {
 	for ; len(b) >= recordHead; b = b[recordAlign:] {
-		if binary.BigEndian.Uint32(b) != recordMagic {
+		if binary.BigEndian.Uint32(b) != recordMagic || [16]byte(b[8:24]) != nonce {
 			continue
 		}
 		if r, err := parseRecord(b); err == nil && r.nonce == nonce {

@@ -240,7 +240,7 @@ func (l *StoreLog) seeLocked() (head, error) {
 		return head{}, l.fail(err)
 	}
 	if l.last.stored != nil {
-		if err := l.reader.goesOn(l.last.Checkpoint, h.Checkpoint); err != nil {
+		if err := l.reader.GoesOn(l.last.Checkpoint, h.Checkpoint); err != nil {
 			return head{}, err
 		}
 	}
@@ -332,6 +332,14 @@ func (l *StoreLog) commit(calls []*call) {
 	defer cancel()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer func() { // of a store of the host's
+		if p := recover(); p != nil {
+			l.stale = true
+			for _, c := range calls {
+				c.first, c.err = 0, fmt.Errorf("merkle: append: panic: %v", p)
+			}
+		}
+	}()
 	first, err := l.append(ctx, calls)
 	for wait := time.Millisecond; errors.Is(err, ErrMoved) && pause(ctx, wait); wait = min(2*wait, 50*time.Millisecond) {
 		first, err = l.append(ctx, calls)
@@ -448,7 +456,7 @@ func (l *StoreLog) passed(h head, p *proposal, unknown error) error {
 	if h.Size < p.head.Size {
 		return ErrMoved
 	}
-	err := l.reader.goesOn(p.head.Checkpoint, h.Checkpoint)
+	err := l.reader.GoesOn(p.head.Checkpoint, h.Checkpoint)
 	if notTheLog(err) {
 		return ErrMoved
 	}

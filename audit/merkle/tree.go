@@ -129,23 +129,33 @@ func (t *Tree) Inclusion(index uint64) (Proof, error) {
 }
 
 // Consistency returns the proof that the tree begins with the tree of old, for [VerifyConsistency]. If it does not, that is an error.
-func (t *Tree) Consistency(old Checkpoint) (p Proof, err error) {
-	if old.Size > 0 && old.Size < t.cp.Size {
-		level := bits.TrailingZeros64(old.Size)
-		n := (old.Size - 1) >> level // the largest node that ends where the old tree ends
-		if n > 0 {
-			var h Hash
-			if h, err = t.node(level, n); err != nil {
-				return nil, t.r.fail(err)
-			}
-			p = append(p, h)
-		}
-		if p, err = t.siblings(p, level, n); err != nil {
+func (t *Tree) Consistency(old Checkpoint) (Proof, error) {
+	p, err := t.consistency(old)
+	if err == nil {
+		err = VerifyConsistency(old, t.cp, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// consistency returns the nodes of the proof, which need not prove it.
+func (t *Tree) consistency(old Checkpoint) (p Proof, err error) {
+	if old.Size == 0 || old.Size >= t.cp.Size {
+		return nil, nil
+	}
+	level := bits.TrailingZeros64(old.Size)
+	n := (old.Size - 1) >> level // the largest node that ends where the old tree ends
+	if n > 0 {
+		h, err := t.node(level, n)
+		if err != nil {
 			return nil, t.r.fail(err)
 		}
+		p = append(p, h)
 	}
-	if err := VerifyConsistency(old, t.cp, p); err != nil {
-		return nil, err
+	if p, err = t.siblings(p, level, n); err != nil {
+		return nil, t.r.fail(err)
 	}
 	return p, nil
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/bailiwick-go/bailiwick/audit"
@@ -69,6 +70,9 @@ func (s *File) open() error {
 	if err == nil {
 		err = f.Truncate(size)
 	}
+	if err == nil {
+		err = syncDir(filepath.Dir(s.path))
+	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
@@ -83,7 +87,7 @@ func whole(f *os.File) (size int64, next uint64, err error) {
 	r := bufio.NewReaderSize(f, maxLine)
 	for n := 1; ; n++ {
 		text, err := r.ReadSlice('\n')
-		if err == io.EOF {
+		if err == io.EOF || len(text) > 0 && text[0] == 0 { // a page that had not reached the disk; what follows comes again
 			return size, next, nil
 		}
 		if err != nil {
@@ -111,6 +115,15 @@ func same(path string, f *os.File, size int64) error {
 		return fmt.Errorf("%w: %s", ErrReplaced, path)
 	}
 	return nil
+}
+
+// syncDir makes a name in the directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Position implements [Positioner].

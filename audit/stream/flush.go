@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/bailiwick-go/bailiwick/audit"
@@ -36,7 +37,10 @@ func (r *Recorder) flush(ctx context.Context, closing bool) bool {
 func (r *Recorder) batch(closing bool) []*item {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	due := r.due(closing)
+	var due []*audit.Event
+	if len(r.queue) < batchMost { // otherwise they go on being counted
+		due = r.due(closing)
+	}
 	if closing && len(r.queue)+len(due) == 0 && !r.opened.IsZero() {
 		due = append(due, r.cfg.Store.NewEvent(ClosedKind, audit.Actor{}, r.opened))
 		r.opened = audit.EventID{}
@@ -47,7 +51,8 @@ func (r *Recorder) batch(closing bool) []*item {
 			r.queue = append(r.queue, &item{event: e, leaf: leaf})
 		}
 	}
-	return slices.Clone(r.queue[:min(len(r.queue), batchMost)])
+	r.taken = min(len(r.queue), batchMost)
+	return slices.Clone(r.queue[:r.taken])
 }
 
 // settle takes the batch out of the queue, which begins with it, unless it was not appended and nobody waits to hear of that: then it is tried again.
@@ -64,7 +69,7 @@ func (r *Recorder) settle(batch []*item, err error) {
 			r.leave(it)
 		}
 	}
-	r.queue = append(again, r.queue[len(batch):]...)
+	r.queue, r.taken = append(again, r.queue[len(batch):]...), 0
 	close(r.room)
 	r.room = make(chan struct{})
 }
@@ -76,7 +81,12 @@ func (r *Recorder) leave(it *item) {
 }
 
 // put puts the events into the log or the ledger: all of them, or an error.
-func (r *Recorder) put(ctx context.Context, batch []*item) error {
+func (r *Recorder) put(ctx context.Context, batch []*item) (err error) {
+	defer func() { // of a log or a ledger of the host's
+		if p := recover(); p != nil {
+			r.unsure, err = true, fmt.Errorf("stream: panic: %v", p)
+		}
+	}()
 	if _, ok := r.cfg.Log.(audit.Marker); ok {
 		return r.commit(ctx, batch)
 	}
@@ -111,7 +121,12 @@ func (r *Recorder) put(ctx context.Context, batch []*item) error {
 }
 
 // resolve finds out what an Append without an answer has appended, and takes that out of the queue.
-func (r *Recorder) resolve(ctx context.Context) error {
+func (r *Recorder) resolve(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("stream: panic: %v", p)
+		}
+	}()
 	found, err := r.look(ctx)
 	if err != nil || len(found) == 0 {
 		return err
@@ -135,15 +150,19 @@ func (r *Recorder) look(ctx context.Context) (map[audit.EventID]bool, error) {
 	if !r.unsure {
 		return nil, nil
 	}
-	if _, err := r.cfg.Log.Append(ctx, nil); err != nil { // which opens it again
+	// This opens it again. If another node has it, what there was is under its checkpoint.
+	if _, err := r.cfg.Log.Append(ctx, nil); err != nil && !errors.Is(err, merkle.ErrLocked) {
 		return nil, err
 	}
 	cp, err := r.reader.Checkpoint()
 	if err != nil {
 		return nil, err
 	}
+	if cp.Size < r.size {
+		return nil, fmt.Errorf("stream: the log has %d entries, and had %d", cp.Size, r.size)
+	}
 	found := map[audit.EventID]bool{}
-	for leaf, err := range r.reader.Entries(cp, min(r.size, cp.Size), cp.Size) {
+	for leaf, err := range r.reader.Entries(cp, r.size, cp.Size) {
 		if err != nil {
 			return nil, err
 		}
@@ -166,10 +185,15 @@ func (r *Recorder) commit(ctx context.Context, batch []*item) error {
 		tx.Events = append(tx.Events, &e)
 	}
 	err := r.cfg.Store.Commit(ctx, tx)
-	if errors.Is(err, audit.ErrConflict) { // only these events themselves can be in the way
-		err = nil
+	if !errors.Is(err, audit.ErrConflict) {
+		return err
 	}
-	return err
+	for _, e := range tx.Events { // some of them are there, as an earlier commit without an answer has left them: nothing else can be in the way
+		if err := r.cfg.Store.Commit(ctx, audit.Tx{Events: []*audit.Event{e}}); err != nil && !errors.Is(err, audit.ErrConflict) {
+			return err
+		}
+	}
+	return nil
 }
 
 // precede sees to it that an event's cause is in the log before it.

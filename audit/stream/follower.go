@@ -84,7 +84,7 @@ func (f *Follower) State() State {
 func (f *Follower) Run(ctx context.Context) error {
 	if p, ok := f.cfg.Sink.(Positioner); ok {
 		for {
-			next, err := p.Position(ctx)
+			next, err := position(ctx, p)
 			f.note(err)
 			if err == nil {
 				f.mu.Lock()
@@ -111,6 +111,15 @@ func (f *Follower) Run(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+func position(ctx context.Context, p Positioner) (next uint64, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("stream: the sink: panic: %v", v)
+		}
+	}()
+	return p.Position(ctx)
 }
 
 func (f *Follower) wait(ctx context.Context) bool {
@@ -145,8 +154,8 @@ func (f *Follower) follow(ctx context.Context) error {
 	case f.seen && cp.Size < f.last.Size, cp.Size < next:
 		return fmt.Errorf("%w: it has %d entries, and had %d", merkle.ErrRewound, cp.Size, max(f.last.Size, next))
 	case f.seen:
-		if _, err := f.cfg.Reader.Consistency(f.last, cp); err != nil {
-			return fmt.Errorf("%w: %w", merkle.ErrForked, err)
+		if err := f.cfg.Reader.GoesOn(f.last, cp); err != nil {
+			return err
 		}
 	}
 	f.last, f.seen = cp, true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ type Recorder struct {
 
 	mu      sync.Mutex
 	queue   []*item
+	taken   int            // how many at its beginning are being appended
 	waits   map[string]int // how many of a kind that is spooled are in the queue or being appended
 	room    chan struct{}  // closed when something has left the queue
 	gaps    map[gapKey]*gap
@@ -185,7 +187,17 @@ func (r *Recorder) Record(ctx context.Context, e *audit.Event) error {
 	case err := <-it.err:
 		return err
 	case <-ctx.Done():
+		r.forget(it)
 		return fmt.Errorf("stream: record: %w", ctx.Err())
+	}
+}
+
+// forget takes what nobody waits for any more out of the queue, unless it is being appended.
+func (r *Recorder) forget(it *item) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.Index(r.queue, it); i >= r.taken {
+		r.queue = slices.Delete(r.queue, i, i+1)
 	}
 }
 
