@@ -102,6 +102,7 @@ func (v *inspection) records(ctx context.Context) error {
 		first, from := appendKind(nil, kind), idsFrom
 		if v.run.After != "" {
 			first, from = append(objectKey(kind, v.run.After), 0), idsFrom+Key(v.run.After)+"\x00"
+			v.cells.doubt(objectKey(kind, v.run.After)) // if another's ID led to it, its own is still to come, and is passed over
 		}
 		if _, err := c.upTo(first, nil); err != nil {
 			return err
