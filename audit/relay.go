@@ -260,26 +260,11 @@ func (r *Relay) pause(ctx context.Context) error {
 // append appends the leaves where the log is known to end. Whoever appends has seen to it that all that is there has its mark; so at most what one node
 // has appended last has none.
 func (r *Relay) append(ctx context.Context, leaves [][]byte) (uint64, error) {
-	l, ok := r.log.(*merkle.StoreLog) // that others may have, too
-	if !ok {
-		return r.log.Append(ctx, leaves)
-	}
-	for try := 0; ; try++ {
+	if l, ok := r.log.(*merkle.StoreLog); ok { // that others may have, too
 		size := r.size.Load()
-		err := l.AppendAt(ctx, size, leaves, nil)
-		if try == 8 || !errors.Is(err, merkle.ErrMoved) {
-			return size, err
-		}
-		cp, unread := r.reader.Checkpoint()
-		if unread != nil {
-			return 0, unread
-		}
-		entries, unread := r.entries(cp, size, cp.Size)
-		if unread != nil || len(entries) > 0 { // what came in between is not only what recorders have appended
-			return 0, errors.Join(err, unread)
-		}
-		r.size.Store(cp.Size)
+		return size, l.AppendAt(ctx, size, leaves, nil)
 	}
+	return r.log.Append(ctx, leaves)
 }
 
 // pending is an event that waits for the log.

@@ -14,7 +14,8 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit/stream"
 )
 
-// Refusals are many, and alike: two of each kind and actor are taken in a minute, and the others are counted. A file gets a copy of everything.
+// Refusals are many, and alike: two of each kind and actor are taken in a minute, and the others are counted. This log is one to which others could append,
+// too, so that the relay moves the events; in a directory they would be there at once. A file gets a copy of everything.
 func Example() {
 	ctx := context.Background()
 	trail, _ := merkle.NewMemory("example.org/log", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)))
@@ -39,7 +40,7 @@ func Example() {
 			fmt.Println(err)
 		}
 	}
-	fmt.Println("closed:", recorder.Close(ctx))
+	fmt.Println("closed:", recorder.Close(ctx), relay.Flush(ctx))
 
 	dir, _ := os.MkdirTemp("", "stream")
 	defer os.RemoveAll(dir)
@@ -59,7 +60,7 @@ func Example() {
 		fmt.Println(e.Kind, e.Outcome, e.Fields["count"] == "98")
 	}
 	// Output:
-	// closed: <nil>
+	// closed: <nil> <nil>
 	// in the file: 4 of 4 <nil>
 	// door.refused denied false
 	// door.refused denied false

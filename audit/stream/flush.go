@@ -87,7 +87,8 @@ func (r *Recorder) put(ctx context.Context, batch []*item) (err error) {
 			r.unsure, err = true, fmt.Errorf("stream: panic: %v", p)
 		}
 	}()
-	if _, ok := r.cfg.Log.(audit.Marker); ok {
+	switch r.cfg.Log.(type) {
+	case audit.Marker, *merkle.StoreLog:
 		return r.commit(ctx, batch)
 	}
 	var leaves [][]byte

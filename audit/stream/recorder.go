@@ -34,8 +34,8 @@ type Class struct {
 	Every  time.Duration // must be more than zero with Sample
 }
 
-// A Config is what a recorder is made of. Store, Log and Relay are required, and of one origin. If the log is an [audit.Marker], events go by way of the
-// ledger, in batches.
+// A Config is what a recorder is made of. Store, Log and Relay are required, and of one origin. If the log is one to which several nodes append, an
+// [audit.Marker] or a [merkle.StoreLog], events go by way of the ledger, in batches, for relays find their place by the log's size.
 type Config struct {
 	Store   *audit.Store
 	Log     merkle.Log
