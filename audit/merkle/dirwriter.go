@@ -51,6 +51,7 @@ type dirWriter struct {
 	publishing sync.Mutex
 	published  Checkpoint // as it is in the directory
 	tried      []byte     // a checkpoint that may be there instead
+	begun      []uint64   // sizes for which partial tiles may have been written since
 	closed     bool
 	settled    uint64 // the size up to which all that follows on publishing was done
 }
@@ -257,13 +258,15 @@ func (w *dirWriter) settle(e *edge, signed []byte) error {
 			return err
 		}
 	}
-	if err := w.files.disk.removeAll(e.outgrown(w.settled)); err != nil {
-		return err
+	for _, since := range append(w.begun, w.settled) {
+		if err := w.files.disk.removeAll(e.outgrown(since)); err != nil {
+			return err
+		}
 	}
 	if err := w.journal.release(e.size); err != nil {
 		return err
 	}
-	w.settled = e.size
+	w.settled, w.begun = e.size, nil
 	return nil
 }
 
@@ -295,7 +298,13 @@ func (w *dirWriter) writeCheckpoint(e *edge, signed []byte, full map[string][]by
 	}
 	var files []File
 	for _, name := range slices.Sorted(maps.Keys(full)) {
-		files = append(files, File{name, full[name]})
+		level, n, _, _ := parseTilePath(name)
+		if end := (n + 1) << (tileHeight * (max(level, 0) + 1)); end > w.published.Size { // what is published is not touched any more
+			files = append(files, File{name, full[name]})
+		}
+	}
+	if w.begun = append(w.begun, e.size); len(w.begun) > 64 { // it has failed for long; what is left is harmless
+		w.begun = w.begun[1:]
 	}
 	if err := w.files.disk.writeFiles(append(files, e.partial(w.published.Size)...)); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,6 +78,12 @@ func newWorld() *world {
 	w.store = must(audit.NewStore(context.Background(), audit.StoreConfig{Ledger: audit.NewMemory(), Origin: origin,
 		SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: time.Now}))
 	w.relay = must(audit.NewRelay(w.store, w.log, audit.RelayConfig{}))
+	w.begin()
+	return w
+}
+
+// begin puts the genesis into the log.
+func (w *world) begin() {
 	begin := w.store.NewEvent(audit.GenesisKind, audit.Actor{}, audit.EventID{})
 	begin.Fields = map[string]string{"log": w.log.VerifierKey()}
 	if err := w.store.Commit(context.Background(), audit.Tx{Events: []*audit.Event{begin}}); err != nil {
@@ -86,7 +93,6 @@ func newWorld() *world {
 		panic(err)
 	}
 	w.begun = begin.ID
-	return w
 }
 
 func (w *world) recorder(classes map[string]stream.Class) *stream.Recorder {
@@ -370,5 +376,51 @@ func TestRecorderIsNotMadeOfHalf(t *testing.T) {
 	}
 	if n := len(w.events(t)); n != 1 {
 		t.Errorf("%d events", n)
+	}
+}
+
+// A silent ledger commits, and does not say so.
+type silent struct {
+	audit.LogLedger
+	on atomic.Bool
+}
+
+func (s *silent) Commit(ctx context.Context, c audit.Change) error {
+	err := s.LogLedger.Commit(ctx, c)
+	if s.on.Load() && len(c.Events) > 0 {
+		return errInjected
+	}
+	return err
+}
+
+// TestEventWithoutAnAnswerHidesNoOther: where events go by way of the ledger, one that is there already, for its commit had no answer, does not make others
+// of its batch pass for committed.
+func TestEventWithoutAnAnswerHidesNoOther(t *testing.T) {
+	ledger := &silent{LogLedger: audit.NewMemory().(audit.LogLedger)}
+	log := must(audit.OpenLedgerLog(t.Context(), ledger, origin, ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32))))
+	w := &world{store: must(audit.NewStore(t.Context(), audit.StoreConfig{Ledger: ledger, Origin: origin,
+		SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}, Clock: time.Now}))}
+	w.relay = must(audit.NewRelay(w.store, log, audit.RelayConfig{}))
+	w.log = &shaky{Log: log}
+	w.begin()
+	r := must(stream.NewRecorder(t.Context(), stream.Config{Store: w.store, Log: log, Relay: w.relay, Classes: map[string]stream.Class{"test.spooled": {Spool: 10}}}))
+	ledger.on.Store(true)
+	if err := r.Record(t.Context(), use(w, "test.spooled", identity.NewID(), w.begun)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	ledger.on.Store(false)
+	if err := r.Record(t.Context(), use(w, "test.durable", identity.NewID(), w.begun)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.Close(t.Context()), w.relay.Flush(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]int{}
+	for _, e := range w.events(t) {
+		kinds[e.Kind]++
+	}
+	if kinds["test.spooled"] != 1 || kinds["test.durable"] != 1 {
+		t.Error(kinds)
 	}
 }
