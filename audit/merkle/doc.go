@@ -34,7 +34,7 @@
 //	its journal's entries make another tree than the one that was signed         ErrForked
 //	it does not go on from its mark or from what was seen of it                  ErrForked
 //
-// and one whose checkpoint somebody else has written while it was open is not written any more: [ErrForked]. The rest of the log is for [Verify].
+// and one whose checkpoint somebody else has written while it was open is not written any more before it has been opened anew: [ErrForked]. The rest of the log is for [Verify].
 //
 // A record that is damaged and that no other follows is what a crash leaves of one that nobody was told of, and is dropped. So is the last record if
 // somebody damages it while the log is closed after a crash, or all files if they are set back together. That shows by the mark, or to whoever

@@ -121,7 +121,7 @@ func grumble(t *testing.T, dir, mark string, hook func(step) error, published fu
 // A shakyStore panics, or does not answer, or cannot be read, as often as it is told.
 type shakyStore struct {
 	Store
-	panics, silent, blind int
+	panics, silent, blind int    // blind: the read, from the next on, that fails
 	then                  func() // after a swap without an answer
 }
 
@@ -139,8 +139,9 @@ func (s *shakyStore) Swap(ctx context.Context, head []byte, files []File) error 
 
 func (s *shakyStore) ReadFile(name string) ([]byte, error) {
 	if name != HeadFile && s.blind > 0 {
-		s.blind--
-		return nil, errInjected
+		if s.blind--; s.blind == 0 {
+			return nil, errInjected
+		}
 	}
 	return s.Store.ReadFile(name)
 }
@@ -175,16 +176,26 @@ func TestReadErrorIsNoFork(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for i := range 3 {
-		if _, err := l.Append(t.Context(), someLeaves(300*i, 300)); err != nil {
-			t.Fatal(err)
-		}
-		s.blind = i
-		if _, err := Mirror(t.Context(), l, l.VerifierKey(), dir); i > 0 && (!errors.Is(err, errInjected) || errors.Is(err, ErrForked) || errors.Is(err, ErrRewound)) {
-			t.Errorf("mirror: %v", err)
-		}
-		s.blind = 0
+	if _, err := l.Append(t.Context(), someLeaves(0, 300)); err != nil {
+		t.Fatal(err)
 	}
+	if _, err := Mirror(t.Context(), l, l.VerifierKey(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(t.Context(), someLeaves(300, 600)); err != nil {
+		t.Fatal(err)
+	}
+	for read := 1; ; read++ {
+		s.blind = read
+		_, err := Mirror(t.Context(), l, l.VerifierKey(), dir)
+		if err == nil && s.blind > 0 {
+			break
+		}
+		if err != nil && (!errors.Is(err, errInjected) || notTheLog(err)) {
+			t.Errorf("the %d. read fails: %v", read, err)
+		}
+	}
+	s.blind = 0
 	s.silent, s.then = 1, func() {
 		if _, err := other.Append(t.Context(), someLeaves(901, 300)); err != nil {
 			t.Error(err)

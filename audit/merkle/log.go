@@ -24,7 +24,7 @@ type Log interface {
 	// Append adds the leaves in their order and returns the index of the first. A nil error means that all of them are durable,
 	// and that the checkpoint that ReadFile returns covers them. Leaves of concurrent calls do not mix. A leaf may be empty; one of
 	// over 65,535 bytes is an error, and so is a context that is done, and nothing is appended; and so if another writer has the log, which
-	// is an error that wraps ErrLocked. No leaves are appended without
+	// is an error that wraps ErrLocked. An append that has begun goes on when the context is done. No leaves are appended without
 	// effect, and the result is the log's size. Any other error means that all of the leaves were appended or none, and the
 	// log may refuse to append more until it is opened again.
 	Append(ctx context.Context, leaves [][]byte) (uint64, error)
