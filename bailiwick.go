@@ -261,8 +261,11 @@ func (s *System) Recorder(ctx context.Context, classes map[string]stream.Class) 
 }
 
 // NewEvent returns an event for a [System.Recorder]: that the caller did something of the kind, which the host names, because of the cause. The zero
-// EventID is none.
+// EventID is none. For the zero Caller it returns nil, which a recorder refuses: an event without an actor would be the library's.
 func (s *System) NewEvent(c identity.Caller, kind string, cause audit.EventID) *audit.Event {
+	if c.Identity().ID.IsZero() {
+		return nil
+	}
 	return s.store.NewEvent(kind, audit.ActorOf(c), cause)
 }
 

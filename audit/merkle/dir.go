@@ -41,7 +41,7 @@ type DirOption func(*Dir)
 
 // WithMark keeps the log's last checkpoint in a file elsewhere, in a directory that is there: best where who can write the log's directory cannot. A log
 // that has not come as far as its mark, or does not go on from it, is not opened. The mark is written each time that the directory is; the file may be
-// what a new log begins with, but is not made anew for a log that has entries.
+// what a new log begins with, but is not made anew for a log that has entries. An empty name is no mark.
 func WithMark(file string) DirOption { return func(l *Dir) { l.mark = file } }
 
 // OpenDir opens the log in dir for writing, and begins one if there is none. The origin is a name such as "example.org/gateway", of ASCII

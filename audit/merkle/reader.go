@@ -1,7 +1,6 @@
 package merkle
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -100,7 +99,7 @@ func (r *Reader) edge(cp Checkpoint) (edge, error) {
 	}
 	if cp.Size%tileWidth > 0 {
 		for _, leaf := range leaves {
-			e.bundle = append(binary.BigEndian.AppendUint16(e.bundle, uint16(len(leaf))), leaf...)
+			e.bundle = appendLeaf(e.bundle, leaf)
 		}
 	}
 	for l := 0; cp.Size>>(tileHeight*l) > 0; l++ {
@@ -181,15 +180,8 @@ func readBundle(f Files, n uint64, width int) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	leaves := make([][]byte, 0, got)
-	for len(data) >= 2 && len(leaves) < got {
-		end := 2 + int(binary.BigEndian.Uint16(data))
-		if end > len(data) {
-			break
-		}
-		leaves, data = append(leaves, data[2:end:end]), data[end:]
-	}
-	if len(data) > 0 || len(leaves) != got {
+	leaves, rest := splitBundle(data, got)
+	if len(rest) > 0 || len(leaves) != got {
 		return nil, fmt.Errorf("%s is not a bundle of %d entries", path, got)
 	}
 	return leaves[:width], nil

@@ -6,13 +6,11 @@ import (
 	"crypto"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	mathrand "math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -126,53 +124,18 @@ func (l *StoreLog) ReadFile(name string) ([]byte, error) {
 	if name == checkpointFile {
 		return l.checkpoint()
 	}
-	whole, width, ok := splitWidth(name)
+	level, n, width, ok := parseTilePath(name)
 	if !ok {
 		return nil, notExist(name)
 	}
-	data, err := l.store.ReadFile(whole)
+	data, err := l.store.ReadFile(tilePath(level, n, tileWidth)) // the widest that there is, whatever its width
 	if err != nil {
 		return nil, err
 	}
-	n := width * hashSize
-	if strings.HasPrefix(name, "tile/entries/") {
-		if n, err = bundlePrefix(data, width); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	if n > len(data) {
+	if data = firstOf(level, data, width); data == nil {
 		return nil, notExist(name)
 	}
-	return data[:n:n], nil
-}
-
-// splitWidth returns the path of the full tile, under which a store has it in the width that it has now, and the width that the name asks for.
-func splitWidth(name string) (whole string, width int, ok bool) {
-	whole, part, partial := strings.Cut(name, ".p/")
-	width = tileWidth
-	if partial {
-		n, err := strconv.Atoi(part)
-		if err != nil || n < 1 || n >= tileWidth || strconv.Itoa(n) != part {
-			return "", 0, false
-		}
-		width = n
-	}
-	return whole, width, isTile(whole)
-}
-
-// bundlePrefix returns how many bytes the first entries of a bundle have, one more than there are if there are not so many.
-func bundlePrefix(data []byte, entries int) (int, error) {
-	n := 0
-	for range entries {
-		if n == len(data) {
-			return n + 1, nil
-		}
-		if len(data) < n+2 || len(data) < n+2+int(binary.BigEndian.Uint16(data[n:])) {
-			return 0, errors.New("it is not a bundle of entries")
-		}
-		n += 2 + int(binary.BigEndian.Uint16(data[n:]))
-	}
-	return n, nil
+	return data, nil
 }
 
 // checkpoint returns the signed checkpoint of what is in the store.
@@ -379,7 +342,7 @@ func (l *StoreLog) prepare(calls []*call) (*proposal, error) {
 		p.edge.tiles[i] = slices.Clip(tile)
 	}
 	keep := func(f File) error {
-		whole, _, _ := splitWidth(f.Name)
+		whole, _, _ := strings.Cut(f.Name, ".p/")
 		p.files = append(p.files, File{whole, f.Data})
 		return nil
 	}

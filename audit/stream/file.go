@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/internal/durable"
 )
 
 // ErrReplaced means that a sink's file is not the one that it has written: it was removed, renamed, cut off or written by somebody else.
@@ -71,7 +72,7 @@ func (s *File) open() error {
 		err = f.Truncate(size)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(s.path))
+		err = durable.SyncDir(filepath.Dir(s.path))
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())
@@ -115,15 +116,6 @@ func same(path string, f *os.File, size int64) error {
 		return fmt.Errorf("%w: %s", ErrReplaced, path)
 	}
 	return nil
-}
-
-// syncDir makes a name in the directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Position implements [Positioner].

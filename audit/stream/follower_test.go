@@ -151,6 +151,40 @@ func TestFollowerEndsWhereTheLogWasSetBack(t *testing.T) {
 	if len(sink.has) > 0 {
 		t.Error("it delivered")
 	}
+	synctest.Test(t, func(t *testing.T) {
+		one, other := newWorld(), newWorld() // of one origin and key
+		other.grow(t, 5)
+		files := &switched{Files: one.log}
+		f := must(stream.NewFollower(stream.FollowerConfig{Reader: must(merkle.NewReader(files, one.log.VerifierKey())), Sink: sink}))
+		ended := make(chan error)
+		go func() { ended <- f.Run(t.Context()) }()
+		time.Sleep(time.Minute)
+		files.set(other.log)
+		if err := <-ended; !errors.Is(err, merkle.ErrForked) || !errors.Is(f.State().Failed, merkle.ErrForked) {
+			t.Error(err)
+		}
+		if len(sink.has) != 1 {
+			t.Errorf("it delivered %v", sink.has)
+		}
+	})
+}
+
+// Switched files become those of another log.
+type switched struct {
+	mu sync.Mutex
+	merkle.Files
+}
+
+func (s *switched) set(f merkle.Files) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Files = f
+}
+
+func (s *switched) ReadFile(name string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Files.ReadFile(name)
 }
 
 // TestReplacedFileIsNoticed: whatever becomes of the file, the next delivery fails, and nothing that was delivered before is doubled or lost.

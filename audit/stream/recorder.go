@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ type Config struct {
 	Store   *audit.Store
 	Log     merkle.Log
 	Relay   *audit.Relay     // moves the causes of events that are recorded
-	Classes map[string]Class // by kind of event
+	Classes map[string]Class // by kind of event; those that are not named, and so all if it is nil, are of the zero Class
 }
 
 const (
@@ -119,14 +120,15 @@ func NewRecorder(ctx context.Context, cfg Config) (*Recorder, error) {
 	}
 	e := cfg.Store.NewEvent(OpenedKind, audit.Actor{}, audit.EventID{})
 	e.Fields = map[string]string{"spool": strconv.Itoa(spool)}
-	if err := r.Record(ctx, e); err != nil {
+	if err := r.record(ctx, e); err != nil {
 		return nil, errors.Join(err, r.Close(ctx))
 	}
 	r.opened = e.ID
 	return r, nil
 }
 
-// Record takes an event, which is about no record and which [audit.Store.NewEvent] made. A nil error means, by the event's [Class], that it is in the log or
+// Record takes an event, which is about no record and which [audit.Store.NewEvent] made. No event, and one of a kind that begins with "audit.", which are
+// the library's own, are errors. A nil error means, by the event's [Class], that it is in the log or
 // in the ledger and survives a crash; that it will be; or that it was counted. [ErrDropped] means that there was no room for it before ctx was done. After
 // any other error it may be on the record or not.
 func (r *Recorder) Record(ctx context.Context, e *audit.Event) error {
@@ -136,6 +138,13 @@ func (r *Recorder) Record(ctx context.Context, e *audit.Event) error {
 	if e == nil {
 		return errors.New("stream: no event")
 	}
+	if strings.HasPrefix(e.Kind, "audit.") { // a second genesis would make the log one that never verifies again
+		return fmt.Errorf("stream: %s is a kind of the library's own", e.Kind)
+	}
+	return r.record(ctx, e)
+}
+
+func (r *Recorder) record(ctx context.Context, e *audit.Event) error {
 	copied := *e
 	copied.Direct = true
 	leaf, err := copied.Leaf()

@@ -367,6 +367,8 @@ func TestRecorderIsNotMadeOfHalf(t *testing.T) {
 		"no event":   r.Record(t.Context(), nil),
 		"an object":  r.Record(t.Context(), object),
 		"an origin":  r.Record(t.Context(), foreign),
+		"a genesis":  r.Record(t.Context(), use(w, audit.GenesisKind, identity.NewID(), w.begun)),
+		"a gap":      r.Record(t.Context(), use(w, stream.GapKind, identity.NewID(), w.begun)),
 		"no outcome": r.Record(t.Context(), &audit.Event{Kind: "x"}),
 		"too late":   r.Record(done, use(w, "test.used", identity.NewID(), w.begun)),
 	} {

@@ -22,7 +22,7 @@ var Table = []Row{
 	{"internal/spill", "internal/durable", "", "what does not fit in memory, whatever it is"},
 	{"audit/merkle", "internal/canon internal/durable golang.org/x/mod/sumdb/note golang.org/x/mod/sumdb/tlog", "", "a log of bytes: it knows no events"},
 	{"audit", "audit/merkle identity internal/canon internal/durable internal/spill github.com/google/uuid golang.org/x/mod/sumdb/note", "", "every event names who"},
-	{"audit/stream", "audit audit/merkle identity", "", "events without state, by the trail's own door and out of it"},
+	{"audit/stream", "audit audit/merkle identity internal/durable", "", "events without state, by the trail's own door and out of it"},
 	{"internal/sqlledger", "audit audit/merkle", "", "the driver is the host's"},
 	{"audit/trail", "audit audit/merkle identity internal/canon", "", "its index is made of the log alone: it knows no ledger and no records"},
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},

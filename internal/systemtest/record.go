@@ -8,6 +8,7 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/audit/stream"
+	"github.com/bailiwick-go/bailiwick/identity"
 )
 
 // hostsEventsStandAfterTheirCause: what a host records of a session is in the log when the system has been closed, behind the grant that it was under, on the
@@ -19,6 +20,9 @@ func hostsEventsStandAfterTheirCause(t *testing.T, open opener) {
 		r, err := w.sys.Recorder(ctx, map[string]stream.Class{"host.typed": {Spool: 100}})
 		w.must(err)
 		c := w.as("maya")
+		if err := r.Record(ctx, w.sys.NewEvent(identity.Caller{}, "host.opened", g.Head)); err == nil {
+			t.Error("an event of nobody was taken")
+		}
 		for range 20 {
 			w.must(r.Record(ctx, w.sys.NewEvent(c, "host.opened", g.Head)))
 			w.must(r.Record(ctx, w.sys.NewEvent(c, "host.typed", g.Head)))
