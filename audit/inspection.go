@@ -136,7 +136,11 @@ func (v *inspection) load() error {
 		if p.Size == 0 {
 			continue
 		}
-		if _, err := v.r.Consistency(merkle.Checkpoint{Origin: v.s.origin, Size: p.Size, Root: p.Root}, v.cp); err != nil {
+		err := v.r.GoesOn(merkle.Checkpoint{Origin: v.s.origin, Size: p.Size, Root: p.Root}, v.cp)
+		if err != nil && !errors.Is(err, merkle.ErrRewound) && !errors.Is(err, merkle.ErrForked) {
+			return err // that it cannot be read says nothing about it
+		}
+		if err != nil {
 			return fmt.Errorf("%w: the scratch directory is of another log, or this one is: %w", ErrSeal, err)
 		}
 	}
