@@ -127,11 +127,11 @@ type Object struct {
 	Kind    Kind   `json:"kind"`
 	ID      ID     `json:"id"`
 	Version uint64 `json:"version"`
-	Digest  Digest `json:"digest"` // of the record's state at that version
+	Digest  Digest `json:"digest"` // of the record's state at that version; zero if it is not there any more
 }
 
 // An Event is one fact of the trail. Its canonical form is a leaf of the log. It holds no secret and no personal text: what people
-// wrote stands in records, and events refer to it by digest.
+// wrote stands in records or beside the log, and events refer to it by digest.
 type Event struct {
 	ID      EventID           `json:"id"`
 	Origin  string            `json:"origin"` // of the log that it belongs to
@@ -144,6 +144,10 @@ type Event struct {
 	Cause   EventID           `json:"cause,omitzero"`  // the event that led to it
 	Direct  bool              `json:"direct,omitzero"` // it was put into the log without a ledger: see package audit/stream
 	Fields  map[string]string `json:"fields,omitempty"`
+	Beside  map[string]Digest `json:"beside,omitempty"` // commitments to values that are kept beside the log: see [Event.Keep]
+	Erased  []Digest          `json:"erased,omitempty"` // of values that are not kept any more: see [Store.Erase]
+
+	kept []kept // what is to be committed with it
 }
 
 // Leaf returns the canonical form of e (RFC 8785). It is an error if a part is missing or invalid, or if it is over 65,535 bytes.
@@ -199,6 +203,8 @@ func (e *Event) check() error {
 		return fmt.Errorf("audit: event %s: it cannot cause itself", e.Kind)
 	case e.Direct && e.Object != nil:
 		return fmt.Errorf("audit: event %s: a record's change is in a ledger", e.Kind)
+	case (len(e.Erased) > 0) != (e.Kind == ErasedKind):
+		return fmt.Errorf("audit: event %s: it is not one that erases", e.Kind)
 	case e.Object != nil && (e.Object.Kind == "" || e.Object.ID == "" || e.Object.Version == 0):
 		return fmt.Errorf("audit: event %s: an object without kind, ID or version", e.Kind)
 	}

@@ -222,7 +222,7 @@ func (v *inspection) all(ctx context.Context) (err error) {
 			err = cmp.Or(v.end(), err)
 		}
 	}()
-	kinds := v.s.tables()
+	kinds := append(v.s.tables(), ValueKind)
 	slices.Sort(kinds)
 	if v.run.Phase > phaseLog && !slices.Equal(kinds, v.run.Kinds) { // it was of another program
 		*v.run, v.found, v.work.Files = run{}, map[Finding]bool{}, nil
@@ -280,9 +280,9 @@ func (v *inspection) log(ctx context.Context) error {
 			return fmt.Errorf("audit: log entry %d: it is of origin %q", index, e.Origin)
 		}
 		v.Spans.add(index, e.ID)
-		if o := e.Object; o != nil {
-			value = told{first: o.Version, last: o.Version, digest: o.Digest}.append(value[:0])
-			if err := parts.Add(objectKey(o.Kind, o.ID), value); err != nil {
+		for o, t := range e.tells() {
+			value = t.append(value[:0])
+			if err := parts.Add(objectKey(o.kind, o.id), value); err != nil {
 				return err
 			}
 		}

@@ -167,11 +167,11 @@ func (k *sealer) mac(what string, parts ...[]byte) []byte {
 	return h.Sum(nil)
 }
 
-// A sealed record or event is sealVersion, the key's ID, the MAC, for a record the digest of its last version, and the content.
+// A sealed record or event is sealVersion, the key's ID, the MAC, for a record the digest of its last version and a salt, and the content.
 const (
 	sealVersion = 1
 	sealHead    = 1 + 8 + sha256.Size
-	recordHead  = sealHead + sha256.Size
+	recordHead  = sealHead + sha256.Size + saltSize
 )
 
 func (k *sealer) seal(mac []byte, content ...[]byte) []byte {
@@ -249,8 +249,9 @@ func (r *ring) of(sealed []byte, head int) (*sealer, error) {
 	return nil, fmt.Errorf("%w: none of the seal keys fits", ErrSeal)
 }
 
-// digest is the state digest of r, whose Bytes are the value, after the version with the digest prev.
-func (s *Store) digest(r Record, prev Digest) Digest {
+// digest is the state digest of r, whose Bytes are the value, after the version with the digest prev. It is over a commitment to keys and value: once
+// the salt is gone, nobody can find out what they were by trying.
+func (s *Store) digest(r Record, prev Digest, salt []byte) Digest {
 	keys := func(ks []Key) []byte {
 		var parts [][]byte
 		for _, k := range slices.Sorted(slices.Values(ks)) {
@@ -258,29 +259,37 @@ func (s *Store) digest(r Record, prev Digest) Digest {
 		}
 		return canon.Frame("", parts...)
 	}
+	commitment := canon.Hash("bailiwick/value/v1", salt, keys(r.Keys), keys(r.UniqueKeys), r.Bytes)
 	return canon.Hash("bailiwick/state/v1", []byte(s.origin), []byte(r.Kind), []byte(r.ID),
-		binary.BigEndian.AppendUint64(nil, r.Version), prev[:], keys(r.Keys), keys(r.UniqueKeys), r.Bytes)
+		binary.BigEndian.AppendUint64(nil, r.Version), prev[:], commitment[:])
 }
 
-// sealRecord returns r, whose Bytes are the value, as the ledger keeps it, and its digest.
+// sealRecord returns r, whose Bytes are the value, as the ledger keeps it, and its digest. That of a tombstone is zero.
 func (s *Store) sealRecord(r Record, prev Digest) (Record, Digest) {
-	d := s.digest(r, prev)
-	if r = r.clone(); len(r.Bytes) > 0 {
-		k := s.ring.current()
-		r.Bytes = k.seal(k.mac("record", d[:]), prev[:], r.Bytes)
+	if r = r.clone(); len(r.Bytes) == 0 {
+		return r, Digest{}
 	}
+	salt := newSalt()
+	d := s.digest(r, prev, salt[:])
+	k := s.ring.current()
+	r.Bytes = k.seal(k.mac("record", d[:]), prev[:], salt[:], r.Bytes)
 	return r, d
 }
 
 // open checks the seal of r, replaces its Bytes by the value and returns its digest.
 func (s *Store) open(r *Record) (Digest, error) {
+	if r.Kind == ValueKind {
+		d, _, err := s.openValue(r)
+		return d, err
+	}
 	k, err := s.ring.of(r.Bytes, recordHead)
 	if err != nil {
 		return Digest{}, fmt.Errorf("%w: %s %q", err, r.Kind, r.ID)
 	}
 	v := *r
 	v.Bytes = r.Bytes[recordHead:]
-	d := s.digest(v, Digest(r.Bytes[sealHead:recordHead]))
+	const salt = sealHead + sha256.Size
+	d := s.digest(v, Digest(r.Bytes[sealHead:salt]), r.Bytes[salt:recordHead])
 	if !hmac.Equal(r.Bytes[9:sealHead], k.mac("record", d[:])) {
 		return Digest{}, fmt.Errorf("%w: %s %q", ErrSeal, r.Kind, r.ID)
 	}

@@ -319,7 +319,7 @@ func TestKeysRollOverWhileAllGoesOn(t *testing.T) {
 				if e.Kind == "record.resealed" {
 					past := m.past[object{e.Object.Kind, e.Object.ID}]
 					before, now := past[e.Object.Version-2], past[e.Object.Version-1]
-					if !bytes.Equal(before.Bytes[73:], now.Bytes[73:]) || !slices.Equal(before.Keys, now.Keys) || !slices.Equal(before.UniqueKeys, now.UniqueKeys) {
+					if !bytes.Equal(before.Bytes[89:], now.Bytes[89:]) || !slices.Equal(before.Keys, now.Keys) || !slices.Equal(before.UniqueKeys, now.UniqueKeys) {
 						t.Fatalf("%v became %v", before, now)
 					}
 				}

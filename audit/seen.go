@@ -40,6 +40,19 @@ func (s *seen) saw(kind Kind, id ID, version uint64) {
 	s.now[h] = max(version, s.now[h], s.old[h])
 }
 
+// saw remembers a version of an object, or forgets an object that is not there any more.
+func (s *Store) saw(kind Kind, id ID, version uint64, gone bool) {
+	if !gone {
+		s.seen.saw(kind, id, version)
+		return
+	}
+	h := maphash.Comparable(s.seen.seed, objectID{kind, id})
+	s.seen.mu.Lock()
+	defer s.seen.mu.Unlock()
+	delete(s.seen.now, h)
+	delete(s.seen.old, h)
+}
+
 // HasSeen reports whether a version of the object was committed, read or recalled here not too long ago.
 func (s *Store) HasSeen(kind Kind, id ID) bool { return s.seen.version(kind, id) > 0 }
 
@@ -68,7 +81,7 @@ func (s *Store) Recall(r *merkle.Reader, n int) error {
 		for _, e := range entries {
 			s.clock.ratchet(e.Event.Time)
 			if o := e.Event.Object; o != nil {
-				s.seen.saw(o.Kind, o.ID, o.Version)
+				s.saw(o.Kind, o.ID, o.Version, o.Digest == Digest{})
 			}
 		}
 		end, n = begin, n-len(entries)

@@ -32,8 +32,10 @@ func (v *inspection) events(ctx context.Context) error {
 	err = readLog(ctx, v.r, after, until.Size, after.Size, func(index uint64, e Event) error {
 		in.add(index, e.ID)
 		v.step(PhaseEvents, 1, total)
-		if o := e.Object; o != nil {
-			return v.tell(objectKey(o.Kind, o.ID), told{first: o.Version, last: o.Version, digest: o.Digest}.append(nil))
+		for o, t := range e.tells() {
+			if err := v.tell(objectKey(o.kind, o.id), t.append(nil)); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -53,7 +55,8 @@ func (v *inspection) tell(key, told []byte) error {
 	return v.work.Add(key, append([]byte{noteTold}, told...))
 }
 
-// pending keeps the events that wait: each by its ID, with the length of its object's key, the key and what it tells, if it is about one.
+// pending keeps the events that wait: each by its ID, with for each object that it tells of the length of its key, the key, and the length of what it
+// tells and that.
 func (v *inspection) pending(ctx context.Context) (spill.File, error) {
 	w, err := v.dir.Create()
 	if err != nil {
@@ -78,10 +81,10 @@ func (v *inspection) pending(ctx context.Context) (spill.File, error) {
 				continue
 			}
 			var value []byte
-			if o := e.Object; o != nil {
-				key := objectKey(o.Kind, o.ID)
-				value = append(binary.AppendUvarint(nil, uint64(len(key))), key...)
-				value = told{first: o.Version, last: o.Version, digest: o.Digest}.append(value)
+			for o, t := range e.tells() {
+				for _, part := range [][]byte{objectKey(o.kind, o.id), t.append(nil)} {
+					value = append(binary.AppendUvarint(value, uint64(len(part))), part...)
+				}
 			}
 			if err := w.Add(e.ID.u[:], value); err != nil {
 				return err
@@ -124,14 +127,22 @@ func (v *inspection) unlogged(ctx context.Context, waiting spill.File, cp merkle
 		}
 		for i, id := range ids {
 			v.step(PhaseEvents, 1, 0)
-			size, n := binary.Uvarint(values[i])
-			switch {
-			case logged[id]:
+			if logged[id] {
 				if again = append(again, id); len(again) > MaxFindings+relayBatch {
 					return again, nil // more than a relay can be about to mark, and than can be returned
 				}
-			case len(values[i]) > 0:
-				if err := v.tell(values[i][n:n+int(size)], values[i][n+int(size):]); err != nil {
+				continue
+			}
+			for b := values[i]; len(b) > 0; {
+				var key, told []byte
+				for _, part := range []*[]byte{&key, &told} {
+					size, n := binary.Uvarint(b)
+					if n <= 0 || uint64(len(b)-n) < size {
+						return nil, errScratch
+					}
+					*part, b = b[n:n+int(size)], b[n+int(size):]
+				}
+				if err := v.tell(key, told); err != nil {
 					return nil, err
 				}
 			}
@@ -306,6 +317,8 @@ func (v *inspection) settle(ctx context.Context, o *suspect, before told) error 
 	}
 	r, err := v.s.ledger.Load(ctx, kind, id)
 	switch {
+	case errors.Is(err, ErrNotFound) && all.last > 0 && all.digest == Digest{}: // as it was told
+		return nil
 	case errors.Is(err, ErrNotFound):
 		return v.report(kind, id, Deleted, "there is no such record")
 	case err != nil && !errors.Is(err, ErrSeal):
@@ -320,6 +333,7 @@ func (v *inspection) settle(ctx context.Context, o *suspect, before told) error 
 		err = v.report(kind, id, RolledBack, "it is at version %d, the log tells of %d", r.Version, before.last)
 	case r.Version < all.last:
 		err = v.report(kind, id, RolledBack, "it is at version %d, an event tells of %d", r.Version, all.last)
+	case kind == ValueKind && all.last == 0: // its event was not recorded, or is about to be
 	case o.seen > all.last && r.Version >= o.seen:
 		err = v.report(kind, id, Untold, "no event tells of version %d", o.seen)
 	case r.Version == all.last && d != all.digest:

@@ -175,6 +175,9 @@ func (s *Store) commitTx(ctx context.Context, tx Tx) error {
 func (s *Store) changeID() string { return newEventID(s.Now()).String() }
 
 func (s *Store) addEvent(c *Change, e *Event) error {
+	if err := e.Fit(); err != nil {
+		return err
+	}
 	leaf, err := e.Leaf()
 	if err != nil {
 		return err
@@ -186,6 +189,7 @@ func (s *Store) addEvent(c *Change, e *Event) error {
 		return fmt.Errorf("audit: event %s is of another origin", e.Kind)
 	}
 	c.Events = append(c.Events, s.sealEvent(e.ID, leaf))
+	c.Records = append(c.Records, e.values()...)
 	return nil
 }
 
@@ -232,7 +236,7 @@ func (s *Store) insist(ctx context.Context, c Change) (err error) {
 	switch {
 	case err == nil:
 		for _, r := range c.Records {
-			s.seen.saw(r.Kind, r.ID, r.Version)
+			s.saw(r.Kind, r.ID, r.Version, len(r.Bytes) == 0)
 		}
 		select {
 		case s.committed <- struct{}{}:

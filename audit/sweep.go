@@ -63,7 +63,7 @@ func (c *toldCursor) next() (err error) {
 // upTo goes on past the object with the key, and returns what is told of it. It calls passed, if not nil, with those before it.
 func (c *toldCursor) upTo(key []byte, passed func(key []byte) error) (told, error) {
 	for c.more && bytes.Compare(c.r.Key, key) < 0 {
-		if passed != nil {
+		if passed != nil && (c.now.digest != Digest{}) {
 			if err := passed(c.r.Key); err != nil {
 				return told{}, err
 			}

@@ -148,6 +148,11 @@ func (t Table[T]) Put(row Row[T], e *Event) Write {
 	return w
 }
 
+// Delete returns the write that leaves nothing of the record but its ID, which is never used again, with the event that describes it.
+func (t Table[T]) Delete(row Row[T], e *Event) Write {
+	return Write{record: Record{Kind: t.kind, ID: row.ID, Version: row.Version + 1}, event: e}
+}
+
 // Read names row's version, for [Tx.Reads].
 func (t Table[T]) Read(row Row[T]) Read { return Read{t.kind, row.ID, row.Version} }
 

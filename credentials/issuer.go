@@ -35,7 +35,7 @@ const (
 	MaxPrincipals = 256
 	maxKey        = 1 << 14
 
-	maxPrincipalBytes = 1 << 14 // all of them stand in every event about the credential, which must have room for whoever revokes it
+	maxPrincipalBytes = 1 << 14 // of all of them together
 )
 
 // Config is what an [Issuer] needs.
@@ -305,7 +305,12 @@ func (i *Issuer) commit(ctx context.Context, row audit.Row[record], e *audit.Eve
 	e.Subject = r.Chain[0]
 	e.Fields = map[string]string{
 		"type": r.Type, "serial": string(row.ID), "bind": r.Bind.String(), "grant": r.Grant, "holder": r.Chain[len(r.Chain)-1].String(),
-		"principals": strings.Join(r.Principals, ","), "notAfter": r.NotAfter.Format(time.RFC3339Nano),
+		"notAfter": r.NotAfter.Format(time.RFC3339Nano),
+	}
+	if r.Status == statusIntended { // they may be people's names
+		if err := e.Keep("principals", []byte(strings.Join(r.Principals, ","))); err != nil {
+			return err
+		}
 	}
 	tx.Writes = []audit.Write{i.table.Put(row, e)}
 	return i.cfg.Store.Commit(ctx, tx)

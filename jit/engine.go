@@ -2,6 +2,7 @@ package jit
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -207,7 +208,7 @@ func (e *Engine) request(ctx context.Context, c identity.Caller, r Request) (Gra
 		lapse = DefaultLapse
 	}
 	g := Grant{
-		ID: audit.ID(uuid.NewString()), Subject: m.self.ID, Request: r, Slice: m.policy.slices[r.Role],
+		ID: audit.ID(uuid.NewString()), Subject: m.self.ID, Request: r, Salt: rand.Text(), Slice: m.policy.slices[r.Role],
 		FiledAt: m.now, LapsesAt: canon.Time(m.now.Add(lapse)), Status: Requested,
 	}.clone()
 	if rule.Approval == nil {

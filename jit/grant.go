@@ -52,6 +52,7 @@ type Grant struct {
 	ID        audit.ID      `json:"id"`
 	Subject   identity.ID   `json:"subject"` // who asked
 	Request   Request       `json:"request"`
+	Salt      string        `json:"salt,omitempty"` // so that nobody finds the reason by the hash; gone with it
 	Slice     audit.Digest  `json:"slice"` // of the policy that it was filed under
 	FiledAt   time.Time     `json:"filedAt"`
 	LapsesAt  time.Time     `json:"lapsesAt"`
@@ -78,17 +79,18 @@ func (g Grant) ActiveAt(now time.Time) bool {
 	return g.Status == Active && !now.Before(g.NotBefore) && now.Before(g.NotAfter)
 }
 
-// Hash returns the hash of the request: of everything that was asked for, by whom, when, and under which policy slice, in the log of the
+// Hash returns the hash of the request, a commitment to it: of everything that was asked for, by whom, when, and under which policy slice, in the log of the
 // given origin. It is what approvers approve.
 func (g Grant) Hash(origin string) audit.Digest {
 	text, err := canon.Marshal(struct {
 		ID       audit.ID     `json:"id"`
 		Subject  identity.ID  `json:"subject"`
 		Request  Request      `json:"request"`
+		Salt     string       `json:"salt"`
 		Slice    audit.Digest `json:"slice"`
 		FiledAt  time.Time    `json:"filedAt"`
 		LapsesAt time.Time    `json:"lapsesAt"`
-	}{g.ID, g.Subject, g.Request, g.Slice, g.FiledAt, g.LapsesAt})
+	}{g.ID, g.Subject, g.Request, g.Salt, g.Slice, g.FiledAt, g.LapsesAt})
 	if err != nil {
 		return audit.Digest{} // no approval matches it
 	}

@@ -24,8 +24,6 @@ func (r *Recorder) flush(ctx context.Context, closing bool) bool {
 			}
 			err = r.put(ctx, batch)
 		}
-		if err != nil {
-		}
 		r.settle(batch, err)
 		if err != nil {
 			return false
@@ -92,7 +90,9 @@ func (r *Recorder) put(ctx context.Context, batch []*item) (err error) {
 		return r.commit(ctx, batch)
 	}
 	var leaves [][]byte
+	var events []*audit.Event
 	for _, it := range batch {
+		events = append(events, it.event)
 		err := r.precede(ctx, it.event.Cause)
 		if errors.Is(err, merkle.ErrLocked) {
 			return r.commit(ctx, batch)
@@ -101,6 +101,9 @@ func (r *Recorder) put(ctx context.Context, batch []*item) (err error) {
 			return err
 		}
 		leaves = append(leaves, it.leaf)
+	}
+	if err := r.cfg.Store.Hold(ctx, events...); err != nil {
+		return err
 	}
 	first, err := r.cfg.Log.Append(ctx, leaves)
 	switch {

@@ -147,6 +147,9 @@ func (r *Recorder) Record(ctx context.Context, e *audit.Event) error {
 func (r *Recorder) record(ctx context.Context, e *audit.Event) error {
 	copied := *e
 	copied.Direct = true
+	if err := copied.Fit(); err != nil {
+		return err
+	}
 	leaf, err := copied.Leaf()
 	if err != nil {
 		return err
