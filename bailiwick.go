@@ -269,6 +269,11 @@ func (s *System) NewEvent(c identity.Caller, kind string, cause audit.EventID) *
 	return s.store.NewEvent(kind, audit.ActorOf(c), cause)
 }
 
+// Opening returns the value that an event of the log has the commitment to, in [audit.Event.Beside]; see [audit.Store.Opening].
+func (s *System) Opening(ctx context.Context, commitment audit.Digest) (audit.Opening, error) {
+	return s.store.Opening(ctx, commitment)
+}
+
 // ReceiptKey returns the note verifier key of the receipts in credentials.
 func (s *System) ReceiptKey() string { return s.receipts.VerifierKey() }
 
@@ -296,9 +301,10 @@ func (s *System) Flush(ctx context.Context) error {
 	}
 }
 
-// Sweep records what time has ended, and revokes credentials whose minting was never heard of again. Access is over without it.
+// Sweep records what time has ended, revokes credentials whose minting was never heard of again, and goes on with erasing that was interrupted. Access is
+// over without it.
 func (s *System) Sweep(ctx context.Context) error {
-	return errors.Join(s.jit.Sweep(ctx), s.issuer.Sweep(ctx))
+	return errors.Join(s.jit.Sweep(ctx), s.issuer.Sweep(ctx), s.erasures(ctx))
 }
 
 // takesAway are the actions for which a word suffices that may be out of date, where the ledger does not answer: nothing is given by them.

@@ -53,7 +53,7 @@ type Grant struct {
 	Subject   identity.ID   `json:"subject"` // who asked
 	Request   Request       `json:"request"`
 	Salt      string        `json:"salt,omitempty"` // so that nobody finds the reason by the hash; gone with it
-	Slice     audit.Digest  `json:"slice"` // of the policy that it was filed under
+	Slice     audit.Digest  `json:"slice"`          // of the policy that it was filed under
 	FiledAt   time.Time     `json:"filedAt"`
 	LapsesAt  time.Time     `json:"lapsesAt"`
 	Status    Status        `json:"status"` // as recorded; see StatusAt

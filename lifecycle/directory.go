@@ -15,11 +15,19 @@ type entry struct {
 	State    State             `json:"state"`
 	Since    time.Time         `json:"since"` // when it came to this state
 	Head     audit.EventID     `json:"head"`  // the last event about it
+	Holds    []Hold            `json:"holds,omitempty"`
+	Erasure  *ask              `json:"erasure,omitempty"` // who has asked for it
+	Erasing  bool              `json:"erasing,omitempty"` // it was deleted, and something may be left of it elsewhere
 }
+
+const erasingKey audit.Key = "erasing/"
 
 func entryKeys(e *entry) (index, unique []audit.Key) {
 	if e.State != Deleted {
 		unique = append(unique, audit.Key("handle/"+e.Identity.Handle.String()))
+	}
+	if e.Erasing {
+		index = append(index, erasingKey)
 	}
 	for _, x := range e.Identity.External {
 		unique = append(unique, externalKey(x))

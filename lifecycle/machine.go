@@ -32,7 +32,7 @@ const (
 	Adopt      Event = "adopt"      // a human accepts to be its sponsor; to act, it is to be resumed
 	Leave      Event = "leave"
 	Complete   Event = "complete" // everything that it held was taken away
-	Delete     Event = "delete"
+	Delete     Event = "delete"   // by [Manager.Erase] only
 )
 
 // An Effect is something that a transition requires to be done for the identity.

@@ -47,7 +47,7 @@ func Founders(s *audit.Store, cause audit.EventID, ids ...identity.Identity) ([]
 		}
 		e := event(s, "identity.registered", audit.Actor{}, cause, id.ID)
 		e.Fields = map[string]string{"kind": id.Kind.String(), "state": string(Active)}
-		writes = append(writes, d.identities.Put(audit.Row[entry]{ID: recordID(id.ID), Value: entry{id, Active, s.Now(), e.ID}}, e))
+		writes = append(writes, d.identities.Put(audit.Row[entry]{ID: recordID(id.ID), Value: entry{Identity: id, State: Active, Since: s.Now(), Head: e.ID}}, e))
 	}
 	return writes, nil
 }
@@ -93,7 +93,7 @@ func (m *Manager) Register(ctx context.Context, c identity.Caller, id identity.I
 	}
 	e := event(m.store, "identity.registered", audit.ActorOf(c), audit.EventID{}, id.ID)
 	e.Fields = map[string]string{"kind": id.Kind.String(), "state": string(Pending)}
-	return m.write(ctx, audit.Row[entry]{ID: recordID(id.ID), Value: entry{id, Pending, now, e.ID}}, audit.Tx{Reads: basis}, e, st)
+	return m.write(ctx, audit.Row[entry]{ID: recordID(id.ID), Value: entry{Identity: id, State: Pending, Since: now, Head: e.ID}}, audit.Tx{Reads: basis}, e, st)
 }
 
 // write commits the row's next version with tx, based on the standing, and tells the gate.
@@ -115,11 +115,14 @@ var eventNames = map[Event]string{
 }
 
 // Apply lets the event happen to the identity. It returns the audit event, as the cause of whatever follows, and the effects that are now due.
-// Where an event with effects has happened already, they are returned again, so that what was interrupted can go on.
+// Where an event with effects has happened already, they are returned again, so that what was interrupted can go on. [Delete] is for [Manager.Erase].
 //
 // Where the ledger does not answer to what takes standing away, or the record is not as it was sealed, the gate refuses the identity on this node at once, the effects are returned, and the
 // error wraps [audit.ErrUnrecorded].
 func (m *Manager) Apply(ctx context.Context, c identity.Caller, id identity.ID, ev Event) (head audit.EventID, due []Effect, err error) {
+	if ev == Delete {
+		return audit.EventID{}, nil, fmt.Errorf("%w: that takes two: see Erase", identity.ErrDenied)
+	}
 	effects := effectsOf(ev)
 	if len(effects) == 0 {
 		err = audit.Retry(func() error {
@@ -265,8 +268,6 @@ func (m *Manager) apply(ctx context.Context, c identity.Caller, id identity.ID, 
 		return audit.EventID{}, nil, fmt.Errorf("%w: it is human or has a sponsor", identity.ErrDenied)
 	case t.To == Active && !subject.Sponsored(now):
 		return audit.EventID{}, nil, fmt.Errorf("%w: it has no sponsor", identity.ErrDenied)
-	case ev == Delete:
-		*subject = identity.Identity{ID: subject.ID, Kind: subject.Kind}
 	case ev == Adopt:
 		if c.Identity().Kind != identity.KindHuman || c.Chain().Len() > 0 {
 			return audit.EventID{}, nil, fmt.Errorf("%w: only a human acting for herself can sponsor", identity.ErrDenied)

@@ -37,6 +37,8 @@ var laws = []struct {
 	{"orphans are cut with their sponsor", orphansAreCut},
 	{"orphans are not hidden", orphansAreNotHidden},
 	{"nobody ends their own standing", nobodyEndsTheirOwnStanding},
+	{"nothing tells who the erased was", nothingTellsWhoTheErasedWas},
+	{"erasing goes on where it stopped", erasingGoesOnWhereItStopped},
 	{"reopening must fit", reopeningMustFit},
 	{"an earlier clock after a restart revives nothing", earlierClockRevivesNothing},
 	{"keys are kept apart", keysAreKeptApart},

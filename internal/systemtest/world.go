@@ -58,6 +58,9 @@ type hooked struct {
 	away string      // how the ledger does not answer to anything: it "fails" or "hangs"; empty if it does
 	edit audit.Taken // whose record is not as it was sealed
 	hide audit.Key   // index keys from here on are not there
+
+	counted, failed bool // commits of events, and whether one of them was one too many
+	left            int
 }
 
 // edited makes the record one that somebody has edited, or for none mends it.
@@ -169,10 +172,32 @@ func (h *hooked) Commit(ctx context.Context, c audit.Change) error {
 	if fail != nil {
 		return fail
 	}
+	if len(c.Events) > 0 && h.counts() {
+		return errors.New("disk on fire")
+	}
 	if err := h.Ledger.Commit(ctx, c); err != nil || !deaf {
 		return err
 	}
 	return errors.New("no answer")
+}
+
+// failAfter makes commits of events fail after n of them, or if n is negative not any more, and reports whether any has failed.
+func (h *hooked) failAfter(n int) (failed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	failed, h.counted, h.left, h.failed = h.failed, n >= 0, n, false
+	return failed
+}
+
+func (h *hooked) counts() (fail bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.counted {
+		return false
+	}
+	h.left--
+	h.failed = h.failed || h.left < 0
+	return h.left < 0
 }
 
 // down makes the ledger fail, or answer nothing, until it is called again.

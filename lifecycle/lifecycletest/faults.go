@@ -171,6 +171,11 @@ func draw[V any](t *rapid.T, all map[identity.ID]V, label string) V {
 // happen lets the event happen, and remembers what was taken away: that is in force on this node from now on even if it is not recorded.
 func (s *story) happen(t *rapid.T, id identity.ID, ev lifecycle.Event) error {
 	_, _, err := s.Apply(ctx, s.root, id, ev)
+	if ev == lifecycle.Delete {
+		humans := maps.Clone(s.held)
+		maps.DeleteFunc(humans, func(_ identity.ID, c identity.Caller) bool { return c.Identity().Kind != identity.KindHuman })
+		err = s.erase(s.root, draw(t, humans, "second"), id)
+	}
 	v := s.record().people[id]
 	switch {
 	case ev == lifecycle.Suspend || ev == lifecycle.Quarantine || ev == lifecycle.Leave:
@@ -369,7 +374,7 @@ func (s *story) lawful(t *rapid.T, r record) {
 				state = lifecycle.State(e.Fields["state"])
 			case version > 0 && happened && may:
 				state = row.to
-			case version > 0 && !happened && state != lifecycle.Deleted && slices.Contains([]string{"identity.moved", "identity.controlled", "identity.released"}, e.Kind):
+			case version > 0 && !happened && state != lifecycle.Deleted && slices.Contains([]string{"identity.moved", "identity.controlled", "identity.released", "identity.erasure_asked"}, e.Kind):
 			default:
 				t.Fatalf("version %d of %s: %s of what is %q", version+1, v.Handle, e.Kind, state)
 			}

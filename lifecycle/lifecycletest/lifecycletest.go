@@ -27,6 +27,7 @@ var laws = []struct {
 	{"the table is the specification", tableIsTheSpecification},
 	{"the manager is its model", managerIsItsModel},
 	{"the directory keeps its contract", directoryKeepsItsContract},
+	{"erasing takes two and respects holds", erasingTakesTwo},
 	{"a leaver loses delegations and sponsorships", leaverLosesDelegations},
 	{"only humans acting for themselves sponsor", onlyHumansSponsor},
 	{"a delegation needs an active agent", delegationNeedsAnActiveAgent},

@@ -123,6 +123,16 @@ func (m *model) check(t *rapid.T) {
 	}
 }
 
+// second returns a human who can agree with root.
+func (m *model) second(about *member) *member {
+	for _, v := range m.known {
+		if v != about && v.Kind == identity.KindHuman && m.mayAct(v.ID) && !v.held.IsZero() {
+			return v
+		}
+	}
+	return nil
+}
+
 func (m *model) pick(t *rapid.T) *member {
 	return m.known[rapid.IntRange(0, len(m.known)-1).Draw(t, "who")]
 }
@@ -196,7 +206,14 @@ func managerIsItsModel(t *testing.T, open opener) {
 			"apply": func(t *rapid.T) {
 				v, ev := m.pick(t), rapid.SampledFrom(events).Draw(t, "event")
 				before := v.state
-				wantError(t, !m.applied(v, ev), m.apply(m.root, v.ID, ev), ev, "of what is", before)
+				if second := m.second(v); ev == lifecycle.Delete && second == nil {
+					wantError(t, true, m.erase(m.root, m.root, v.ID), "erase alone what is", before)
+				} else if ev == lifecycle.Delete {
+					wantError(t, true, m.apply(m.root, v.ID, ev), "apply", ev)
+					wantError(t, before != lifecycle.Deleted && !m.applied(v, ev), m.erase(m.root, second.held, v.ID), ev, "of what is", before)
+				} else {
+					wantError(t, !m.applied(v, ev), m.apply(m.root, v.ID, ev), ev, "of what is", before)
+				}
 				if v.held.IsZero() && m.mayAct(v.ID) {
 					v.held = m.enter(v.External[0].Subject)
 				}

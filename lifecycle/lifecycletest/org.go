@@ -152,6 +152,18 @@ func (o *org) apply(c identity.Caller, id identity.ID, ev lifecycle.Event) error
 	return o.recorded(err)
 }
 
+// erase lets one human ask for the erasure and the other agree. That only one did is an error.
+func (o *org) erase(one, other identity.Caller, id identity.ID) error {
+	if _, err := o.Erase(ctx, one, id); err != nil {
+		return err
+	}
+	cause, err := o.Erase(ctx, other, id)
+	if err == nil && cause.IsZero() {
+		err = errors.New("one human has erased nothing")
+	}
+	return err
+}
+
 // agent returns an active agent that the sponsor registered.
 func (o *org) agent(sponsor identity.Caller, name string) identity.Caller {
 	id := person(name)
