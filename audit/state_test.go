@@ -16,6 +16,7 @@ import (
 
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
+	"github.com/bailiwick-go/bailiwick/identity"
 )
 
 // A system is some nodes on one ledger, with a relay to one log.
@@ -38,6 +39,18 @@ func newSystem() *system {
 	return s
 }
 
+var people = []identity.ID{identity.NewID(), identity.NewID()}
+
+// keep commits an event about somebody with values that are kept beside the log.
+func (k keeper) keep(of identity.ID, values ...string) error {
+	e := k.NewEvent("noted", audit.Actor{}, audit.EventID{})
+	e.Subject = of
+	for _, v := range values {
+		must(0, e.Keep(v, []byte(v)))
+	}
+	return k.Commit(context.Background(), audit.Tx{Events: []*audit.Event{e}})
+}
+
 // swap exchanges the unique keys of two things.
 func (n *node) swap(x, y audit.ID) error {
 	a, err1 := n.Load(context.Background(), x)
@@ -58,7 +71,7 @@ func (s *system) act(t *rapid.T) {
 	n := rapid.SampledFrom(s.nodes).Draw(t, "node")
 	id := rapid.SampledFrom([]audit.ID{"u", "v", "w", "x"})
 	var err error
-	switch rapid.IntRange(0, 6).Draw(t, "act") {
+	switch rapid.IntRange(0, 10).Draw(t, "act") {
 	case 0, 1:
 		err = n.put(id.Draw(t, "put"), int(serial.Add(1)))
 	case 2:
@@ -69,6 +82,16 @@ func (s *system) act(t *rapid.T) {
 		s.notes = append(s.notes, n.note(1)...)
 	case 5, 6:
 		err = s.relay.Flush(context.Background())
+	case 7, 8:
+		err = n.keep(people[rapid.IntRange(0, 1).Draw(t, "of")], "a", "b")
+	case 9:
+		_, err = n.Erase(context.Background(), people[rapid.IntRange(0, 1).Draw(t, "of")], audit.Actor{}, audit.EventID{})
+	case 10: // by one node: the others have not heard of it
+		short := audit.ID(fmt.Sprint("short ", serial.Add(1)))
+		if err = s.nodes[0].put(short, int(serial.Add(1))); err == nil && rapid.Bool().Draw(t, "deleted") {
+			row := must(s.nodes[0].Load(context.Background(), short))
+			err = n.Commit(context.Background(), audit.Tx{Writes: []audit.Write{n.Table.Delete(row, n.NewEvent("thing.deleted", audit.Actor{}, audit.EventID{}))}})
+		}
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -114,6 +137,25 @@ func some[T any](t *rapid.T, what string, from []T) T {
 		t.Skip("no", what)
 	}
 	return rapid.SampledFrom(from).Draw(t, what)
+}
+
+// untold is what has to be found when an event that waits does not tell any more.
+func (s *system) untold(e audit.SealedEvent) (found []finding) {
+	ev := must(audit.ParseEvent(e.Bytes[41:]))
+	if o := ev.Object; o != nil && o.Digest == (audit.Digest{}) {
+		found = append(found, finding{o.Kind, o.ID, audit.Deleted})
+	} else if o != nil {
+		found = append(found, finding{o.Kind, o.ID, audit.Untold})
+	}
+	for _, d := range ev.Erased {
+		found = append(found, finding{audit.ValueKind, audit.ID(d.String()), audit.Deleted})
+	}
+	for _, d := range ev.Beside { // a value of which nothing is told may be one of an event that is on its way
+		if o := (object{audit.ValueKind, audit.ID(d.String())}); len(s.records[o].Bytes) == 0 {
+			found = append(found, finding{o.kind, o.id, audit.Untold})
+		}
+	}
+	return found
 }
 
 // attacks are what an administrator of the database can do, and what has to be found of it.
@@ -162,15 +204,23 @@ var attacks = map[string]func(t *rapid.T, s *system, o object) []finding{
 		return []finding{{o.kind, "new", audit.NotSealed}}
 	},
 	"exchanges two records": func(t *rapid.T, s *system, o object) []finding {
-		p := some(t, "other", s.objects(func(p object) bool { return p.kind == o.kind && p != o }))
+		p := some(t, "other", s.objects(func(p object) bool { return p.kind == o.kind && p != o && len(s.records[p].Bytes) > 0 }))
 		a, b := copyOf(s.records[o]), copyOf(s.records[p])
 		a.ID, b.ID = b.ID, a.ID
 		s.put(a)
 		s.put(b)
 		return []finding{{o.kind, o.id, audit.NotSealed}, {p.kind, p.id, audit.NotSealed}}
 	},
+	"brings back what is not there any more": func(t *rapid.T, s *system, _ object) []finding {
+		o := some(t, "object", s.objects(func(o object) bool { return len(s.records[o].Bytes) == 0 }))
+		s.put(copyOf(s.past[o][len(s.past[o])-2]))
+		return []finding{{o.kind, o.id, audit.RolledBack}}
+	},
 	"gives a record other keys": func(t *rapid.T, s *system, o object) []finding {
 		r := copyOf(s.records[o])
+		if o.kind == audit.ValueKind {
+			t.Skip("whom a value concerns is not sealed")
+		}
 		r.Keys = append(r.Keys, "more")
 		s.put(r)
 		return []finding{{o.kind, o.id, audit.NotSealed}}
@@ -188,7 +238,7 @@ var attacks = map[string]func(t *rapid.T, s *system, o object) []finding{
 		return []finding{{o.kind, o.id, audit.Diverted}}
 	},
 	"leads a key to another record": func(t *rapid.T, s *system, o object) []finding {
-		p := some(t, "other", s.objects(func(p object) bool { return p.kind == o.kind && p != o }))
+		p := some(t, "other", s.objects(func(p object) bool { return p.kind == o.kind && p != o && len(s.records[p].Bytes) > 0 }))
 		k := some(t, "key", slices.DeleteFunc(keysOf(s.records[p]), func(k audit.Key) bool { return s.index[row{o, k}] }))
 		delete(s.index, row{p, k})
 		s.index[row{o, k}] = true
@@ -209,7 +259,7 @@ var attacks = map[string]func(t *rapid.T, s *system, o object) []finding{
 		return []finding{{"thing", "new", audit.NotSealed}}
 	},
 	"puts in a version that was refused": func(t *rapid.T, s *system, _ object) []finding {
-		o := some(t, "thing", s.objects(func(o object) bool { return o.kind == "thing" }))
+		o := some(t, "thing", s.objects(func(o object) bool { return o.kind == "thing" && len(s.records[o].Bytes) > 0 }))
 		b := newBooks() // where it was not
 		if past := s.past[o]; len(past) > 1 {
 			b.put(past[len(past)-2])
@@ -219,7 +269,7 @@ var attacks = map[string]func(t *rapid.T, s *system, o object) []finding{
 		return []finding{{o.kind, o.id, audit.RolledBack}}
 	},
 	"puts in a record that was refused": func(t *rapid.T, s *system, _ object) []finding {
-		o := some(t, "thing", s.objects(func(o object) bool { return o.kind == "thing" }))
+		o := some(t, "thing", s.objects(func(o object) bool { return o.kind == "thing" && len(s.records[o].Bytes) > 0 }))
 		var n int
 		must(fmt.Sscanf(string(s.records[o].UniqueKeys[0]), "n/%d", &n))
 		b := newBooks()
@@ -230,17 +280,12 @@ var attacks = map[string]func(t *rapid.T, s *system, o object) []finding{
 	"deletes an event that waits": func(t *rapid.T, s *system, _ object) []finding {
 		e := some(t, "event", s.waiting(1000))
 		s.events = slices.DeleteFunc(s.events, func(f audit.SealedEvent) bool { return f.ID == e.ID })
-		if o := must(audit.ParseEvent(e.Bytes[41:])).Object; o != nil {
-			return []finding{{o.Kind, o.ID, audit.Untold}}
-		}
-		return nil
+		return s.untold(e)
 	},
 	"edits an event that waits": func(t *rapid.T, s *system, _ object) []finding {
 		e := some(t, "event", s.waiting(1000))
 		found := []finding{{"", audit.ID(e.ID.String()), audit.NotSealed}}
-		if o := must(audit.ParseEvent(e.Bytes[41:])).Object; o != nil {
-			found = append(found, finding{o.Kind, o.ID, audit.Untold})
-		}
+		found = append(found, s.untold(e)...)
 		i := slices.IndexFunc(s.events, func(f audit.SealedEvent) bool { return f.ID == e.ID })
 		s.events[i].Bytes[rapid.IntRange(0, len(e.Bytes)-1).Draw(t, "byte")] ^= 1
 		return found
@@ -276,7 +321,7 @@ func TestVerifyStateNamesWhatWasDone(t *testing.T) {
 				if found := s.findings(t); len(found) > 0 {
 					t.Fatal("nothing was done:", found)
 				}
-				o := some(t, "object", s.objects(func(object) bool { return true }))
+				o := some(t, "object", s.objects(func(o object) bool { return len(s.records[o].Bytes) > 0 }))
 				want := setOf(attacks[name](t, s, o))
 				found := s.findings(t)
 				if strings.Contains(name, "back") { // to where it had a key that another has now

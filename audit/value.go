@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
@@ -67,37 +68,44 @@ func (e *Event) Keep(name string, value []byte) error {
 
 // Fit keeps the largest of the event's fields beside the log, as by [Event.Keep], until the rest fits into a leaf.
 func (e *Event) Fit() error {
-	size := 0
+	raw := 0
 	for name, value := range e.Fields {
-		size += len(name) + len(value)
+		raw += len(name) + len(value)
 	}
-	if size < merkle.MaxLeaf/8 { // whatever its characters become
+	if raw < merkle.MaxLeaf/8 { // whatever its characters become
 		return nil
 	}
-	fields := map[string]string{}
-	for name, value := range e.Fields {
-		fields[name] = value
+	bare := *e
+	bare.Fields = nil
+	b, err := canon.Marshal(&bare)
+	if err != nil {
+		return fmt.Errorf("audit: event %s: %w", e.Kind, err)
 	}
-	for {
-		b, err := canon.Marshal(e)
-		if err != nil {
-			return fmt.Errorf("audit: event %s: %w", e.Kind, err)
-		}
-		if len(b) <= merkle.MaxLeaf || len(fields) == 0 {
-			return nil
-		}
-		e.Fields = fields
-		largest := ""
-		for name, value := range fields {
-			if d := cmp.Compare(len(value), len(fields[largest])); d > 0 || d == 0 && name > largest {
-				largest = name
+	total, names, sizes := len(b)+len(`"fields":{},`), slices.Collect(maps.Keys(e.Fields)), map[string]int{}
+	for name, value := range e.Fields {
+		sizes[name] = len(name) + len(value)
+		if sizes[name] <= merkle.MaxLeaf { // otherwise it has no room anyway
+			if b, err = canon.Marshal(map[string]string{name: value}); err != nil {
+				return fmt.Errorf("audit: event %s: %w", e.Kind, err)
 			}
+			sizes[name] = len(b)
 		}
-		if err := e.Keep(largest, []byte(fields[largest])); err != nil {
+		total += sizes[name]
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(sizes[b], sizes[a]), cmp.Compare(a, b)) })
+	fields := maps.Clone(e.Fields)
+	for _, name := range names {
+		if total <= merkle.MaxLeaf {
+			break
+		}
+		if err := e.Keep(name, []byte(fields[name])); err != nil {
 			return err
 		}
-		delete(fields, largest)
+		total += len(name) + len(`"beside":{"":"",},`) + 2*len(Digest{}) - sizes[name]
+		delete(fields, name)
 	}
+	e.Fields = fields
+	return nil
 }
 
 // concerns returns whose the values are that are kept for e: whom it is about or, without a subject, whoever did it.
