@@ -63,6 +63,7 @@ type System struct {
 	receipts  *audit.Receipts
 	relay     *audit.Relay
 	policies  audit.Table[policyRecord]
+	prunings  audit.Table[pruning]
 	sessions  Sessions
 	log       merkle.Log
 	logger    *slog.Logger
@@ -140,6 +141,7 @@ func (s *System) start(ctx context.Context, cfg Config) error {
 		return err
 	}
 	s.policies = audit.NewTable[policyRecord](s.store, policyKind, nil)
+	s.prunings = audit.NewTable[pruning](s.store, pruningKind, nil)
 	if err := s.store.Fresh(ctx); err != nil { // from here on it is told what is taken away
 		if moved := s.relay.Flush(ctx); errors.Is(moved, audit.ErrRewound) {
 			return moved // then that is why

@@ -3,6 +3,7 @@ package bailiwick
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -187,6 +188,19 @@ func (s *System) Verify(ctx context.Context, in audit.Inspection) ([]audit.Findi
 	return s.store.VerifyState(ctx, s.relay.Reader(), in)
 }
 
+// human returns what allows the action to the caller, and the caller's standing, if it is a human acting for herself.
+func (s *System) human(ctx context.Context, c identity.Caller, action, resource string) (jit.Decision, identity.Standing, error) {
+	st, err := s.gate.Admit(c, s.store.Now())
+	if err != nil {
+		return jit.Decision{}, st, err
+	}
+	d, err := s.decide(ctx, c, action, resource)
+	if err == nil && (st.Self().Kind != identity.KindHuman || len(st.Links) > 0) {
+		err = fmt.Errorf("%w: only a human acting for herself", identity.ErrDenied)
+	}
+	return d, st, err
+}
+
 // clockReset is the first half of what two people do.
 type clockReset struct {
 	mu   sync.Mutex
@@ -202,15 +216,9 @@ const resetWithin = 10 * time.Minute
 // within ten minutes of the first; the result says whether it was done. Where the database has a clock it is that one. A node's own that is ahead of
 // the database's has to be set.
 func (s *System) ResetClock(ctx context.Context, c identity.Caller) (done bool, err error) {
-	st, err := s.gate.Admit(c, s.store.Now())
+	_, st, err := s.human(ctx, c, "clock:reset", "clock")
 	if err != nil {
 		return false, err
-	}
-	if _, err := s.decide(ctx, c, "clock:reset", "clock"); err != nil {
-		return false, err
-	}
-	if st.Self().Kind != identity.KindHuman {
-		return false, identity.ErrDenied
 	}
 	r := &s.reset
 	r.mu.Lock()

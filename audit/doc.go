@@ -26,9 +26,13 @@
 //	an event  its ID and its canonical form
 //	the state of a scratch directory  itself
 //
-// What is stored is a version byte, eight bytes that name the key, the MAC, for a record the digest of its last version, and the value. A record
+// What is stored is a version byte, eight bytes that name the key, the MAC, for a record the digest of its last version and a salt, and the value. A record
 // that was inserted, edited, moved to another object or copied from another tenant is [ErrSeal] to whoever loads it, and such an event is not
 // relayed; the error names it. Keys roll over: see [Keeper] and [Store.Reseal].
+//
+// The digest of a record's state, which its event and the seal are over, is over its kind, ID, version, the digest of its last version, and a commitment to its
+// keys and value: their hash with a fresh salt of 128 bits, which is stored beside them. Once the next version has taken its place the salt is gone, and
+// with it everything by which somebody could find out by trying what the log's digests stand for.
 //
 // What a seal does not show, because it was sealed: a record that was set back to an older version of itself, an index row that was hidden, a
 // record that was deleted. [Store.VerifyState] finds these, by comparing every record with what the log tells of it, and names each; it can be
@@ -62,7 +66,21 @@
 //
 // The canonical form of an event is JSON as RFC 8785 writes it, narrowed: no fractions, integers within ±(2^53-1), times as strings in UTC with six
 // decimals, no member twice, none that is unknown. [ParseEvent] accepts nothing else, so an event has one encoding. Events hold no secrets
-// and no personal text.
+// and no personal text. Identities have opaque, random IDs, by which whoever knows one's own can follow what it did; who that is, stands in records only.
+//
+// # Values beside the log
+//
+// What is personal, or has no room in a leaf of 65,535 bytes, is kept beside the log: the event has a commitment to it with a fresh salt of 128 bits
+// ([Event.Keep], and [Event.Fit] for fields that are too large, which a store and a recorder call), and the value is a record of [ValueKind] in the ledger, written
+// in the same transaction or, for direct events, before they are in the log. [Store.Opening] returns it with its salt; whoever has both and the event can verify them
+// ([Opening.Commitment]), and nobody can without. That an attacker took a value away, changed it or brought it back, [Store.VerifyState] names.
+//
+// # Erasing
+//
+// [Store.Erase] takes away the values that concern an identity, and puts on the record which: the log stays as it is, so does every proof, and what
+// they commit to cannot be opened any more. What records say of an identity is erased by the packages that own them, by a new version without it. Whether something may be erased is not
+// decided here: see package lifecycle. A database keeps what was deleted in its own files until it reuses the room (PostgreSQL by VACUUM, SQLite with secure_delete or VACUUM),
+// and backups keep it until they are thrown away.
 //
 // # The log
 //

@@ -26,6 +26,11 @@
 // cannot ask honours a credential until its NotAfter. End the grant or suspend the identity first, then revoke: what is
 // being issued meanwhile fails at step 4.
 //
+// # Principals
+//
+// Principals may be the names of people: "credential.intended" holds a commitment to them ([audit.Event.Beside]), no other event names them, and
+// [Issuer.Erase] takes them out of the records of whoever was erased ("credential.erased"). Certificates have them, and are not ours to erase.
+//
 // # Secrets
 //
 // A [Secret] renders as "[redacted]" whatever prints it; [Secret.Expose] is its one door.

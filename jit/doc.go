@@ -45,7 +45,7 @@
 // jit.requested, jit.approved, jit.denied, jit.withdrawn, jit.activated, jit.relinquished, jit.revoked, jit.ended and jit.lapsed have the grant for
 // their object and each names the one before it as its cause. jit.used has none, and nor has jit.refused, which records what was refused at a
 // request, an approval, an activation or a use. A reason is personal text: it stands in the
-// grant, and events carry only the request's hash.
+// grant, and events carry only the request's hash, which is over a salt too. [Engine.Erase] takes reason and salt out of the grants of whoever was erased ("jit.erased").
 //
 // # Stability
 //

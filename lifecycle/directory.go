@@ -20,7 +20,10 @@ type entry struct {
 	Erasing  bool              `json:"erasing,omitempty"` // it was deleted, and something may be left of it elsewhere
 }
 
-const erasingKey audit.Key = "erasing/"
+const (
+	erasingKey audit.Key = "erasing/"
+	heldKey    audit.Key = "held/"
+)
 
 func entryKeys(e *entry) (index, unique []audit.Key) {
 	if e.State != Deleted {
@@ -28,6 +31,9 @@ func entryKeys(e *entry) (index, unique []audit.Key) {
 	}
 	if e.Erasing {
 		index = append(index, erasingKey)
+	}
+	if len(e.Holds) > 0 {
+		index = append(index, heldKey)
 	}
 	for _, x := range e.Identity.External {
 		unique = append(unique, externalKey(x))

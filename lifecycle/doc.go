@@ -28,6 +28,13 @@
 // A human may delegate to an active agent that she sponsors, and to another's with the authority's word for "delegation:create". What she does not hold when the agent acts is not lent, whatever the delegation's scope says;
 // see [identity.Delegation].
 //
+// # Erasing
+//
+// What is deactivated may be erased: of its record only the ID, the kind and the state are left. That takes two humans, the second within [SecondWithin] of the
+// first, who is active still: [Manager.Erase]. A [Hold] on the identity, for a matter, keeps it from being erased; one human places it, two lift it. A hold stands in the identity's own
+// record, so that of a hold and an erasure at the same time only one is committed. What other packages know of the identity is theirs to erase: [Manager.Erasures]
+// has those for which that is not finished. A delegation's scope and a group's name are taken for technical names, and stay.
+//
 // # Stability
 //
 // The text forms of [State] and [Event] are stored and do not change.

@@ -144,6 +144,17 @@ func (m *Manager) Holds(ctx context.Context, id identity.ID) ([]Hold, error) {
 	return row.Value.Holds, notFound(err)
 }
 
+// OnHold yields the identities that there is a hold on.
+func (m *Manager) OnHold(ctx context.Context) iter.Seq2[identity.ID, error] {
+	return func(yield func(identity.ID, error) bool) {
+		for row, err := range m.identities.Scan(ctx, heldKey) {
+			if !yield(row.Value.Identity.ID, err) {
+				return
+			}
+		}
+	}
+}
+
 // Erase lets [Delete] happen to an identity that is deactivated: nothing is left of its record but its ID and what it was. Two humans do so, each
 // acting for herself with "identity:erase" on "identity/" and the ID: the first asks, and the second within [SecondWithin] does it. While there is a hold
 // it is [ErrHeld]. The result is the event by which it was deleted, as the cause of what is to be erased elsewhere, after which [Manager.Erased] is
