@@ -13,6 +13,7 @@ import (
 	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
+	"github.com/bailiwick-go/bailiwick/credentials"
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
 	"github.com/bailiwick-go/bailiwick/lifecycle"
@@ -160,6 +161,20 @@ func nothingTellsWhoTheErasedWas(t *testing.T, open opener) {
 		t.Error(err)
 	}
 	z.clean()
+	for r, err := range z.ledger.Scan(ctx, credentials.Kind, "", "\xff") {
+		if z.must(err); bytes.Contains(r.Bytes, []byte("postgres")) {
+			t.Error("the principals of her credential are there")
+		}
+	}
+	for r, err := range z.ledger.Scan(ctx, jit.GrantKind, "subject/"+audit.Key(z.id.String()), "subject0") {
+		z.must(err)
+		if g, err := z.sys.JIT().Load(ctx, r.ID); err != nil || g.Salt != "" || g.Status != jit.Revoked {
+			t.Errorf("%+v, %v", g, err)
+		}
+	}
+	for e, err := range z.sys.Lifecycle().Erasures(ctx) {
+		t.Error("it goes on", e, err)
+	}
 	for i, p := range proofs {
 		if err := merkle.VerifyInclusion(before, uint64(i), leaves[i], p); err != nil {
 			t.Fatal(i, err)

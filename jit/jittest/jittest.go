@@ -30,6 +30,7 @@ var laws = []struct {
 	{"a revocation wins in any order", revocationWinsInAnyOrder},
 	{"a late version reopens nothing", lateVersionReopensNothing},
 	{"ending one grant leaves what another covers", endingOneLeavesWhatAnotherCovers},
+	{"reasons are erased with their subject", reasonsAreErasedWithTheirSubject},
 	{"an assignment ends its grants", assignmentEndsItsGrants},
 	{"bad requests are refused and not kept", badRequestsAreRefused},
 	{"nil collaborators deny", nilCollaboratorsDeny},
