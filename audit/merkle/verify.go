@@ -12,6 +12,9 @@ import (
 // Verify reads a whole log and checks that the verifier key signed the checkpoint, and that the tree and each of its tiles follow from the
 // entries. It calls entry with each in turn, whose error it returns; nil calls nothing. Any doubt is an error: so is a context that is done, and a
 // panic. Files that the checkpoint does not need are not read.
+//
+// Of a log that was pruned, entry is called with the first 256 entries and then with those from [Reader.First] on, which must all be there, and the
+// tiles that are left must follow from them and from hashes that have the checkpoint's root. Whether it may have been pruned is for entry to say.
 func Verify(ctx context.Context, f Files, vkey string, entry func(index uint64, leaf []byte) error) (cp Checkpoint, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -25,29 +28,38 @@ func Verify(ctx context.Context, f Files, vkey string, entry func(index uint64, 
 	if cp, err = r.Checkpoint(); err != nil {
 		return Checkpoint{}, err
 	}
-	if err := verify(ctx, f, cp, entry); err != nil {
+	if err := verify(ctx, r, cp, entry); err != nil {
 		return Checkpoint{}, r.fail(err)
 	}
 	return cp, nil
 }
 
 // verify rebuilds the tree of cp from the entries.
-func verify(ctx context.Context, f Files, cp Checkpoint, entry func(uint64, []byte) error) error {
-	var e edge
-	same := func(want File) error { return compare(f, want) }
-	for n := uint64(0); e.size < cp.Size; n++ {
+func verify(ctx context.Context, r *Reader, cp Checkpoint, entry func(uint64, []byte) error) error {
+	each := func(index uint64, leaf []byte) error {
+		if entry != nil {
+			if err := entry(index, leaf); err != nil {
+				return fmt.Errorf("entry %d: %w", index, err)
+			}
+		}
+		return nil
+	}
+	e, err := verifyFirst(r, cp, each)
+	if err != nil {
+		return err
+	}
+	same := func(want File) error { return compare(r.files, want) }
+	for e.size < cp.Size {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		leaves, err := readBundle(f, n, int(min(tileWidth, cp.Size-e.size)))
+		leaves, err := readBundle(r.files, e.size/tileWidth, int(min(tileWidth, cp.Size-e.size)))
 		if err != nil {
 			return err
 		}
 		for _, leaf := range leaves {
-			if entry != nil {
-				if err := entry(e.size, leaf); err != nil {
-					return fmt.Errorf("entry %d: %w", e.size, err)
-				}
+			if err := each(e.size, leaf); err != nil {
+				return err
 			}
 			if err := e.add(leaf, same); err != nil {
 				return err
@@ -63,6 +75,35 @@ func verify(ctx context.Context, f Files, cp Checkpoint, entry func(uint64, []by
 		return fmt.Errorf("the entries have another root than the checkpoint of size %d", cp.Size)
 	}
 	return nil
+}
+
+// verifyFirst checks what a pruned log has left before its first entry, and returns the edge of the tree there, whose hashes the root proves. That of
+// another log is empty.
+func verifyFirst(r *Reader, cp Checkpoint, entry func(uint64, []byte) error) (e edge, err error) {
+	first, err := r.First(cp)
+	if err != nil || first == 0 {
+		return e, err
+	}
+	if first == cp.Size {
+		return e, errors.New("its last entries are not there")
+	}
+	t, err := r.Tree(cp)
+	if err != nil {
+		return e, err
+	}
+	leaves, err := t.bundle(0)
+	if err != nil {
+		return e, err
+	}
+	if _, err := t.way(0, 0); err != nil { // the first tile of each level
+		return e, err
+	}
+	for i, leaf := range leaves {
+		if err := entry(uint64(i), leaf); err != nil {
+			return e, err
+		}
+	}
+	return t.edgeAt(first)
 }
 
 // compare checks that a tile in the log is the one that follows from the entries. Bundles are where they come from.
