@@ -94,7 +94,7 @@ func (n *naiveTree) checkPruned(t rapid.TB, f Files, vkey string, below uint64) 
 		}
 	}
 	next := uint64(0)
-	now, err := Verify(context.Background(), f, vkey, func(i uint64, leaf []byte) error {
+	now, _, err := Verify(context.Background(), f, vkey, func(i uint64, leaf []byte) error {
 		if next == tileWidth && first > 0 {
 			next = first
 		}
@@ -181,7 +181,7 @@ func TestPrunedLogHasTheRest(t *testing.T) {
 				}
 			}
 			mirrored = size
-			if _, err := Verify(ctx, os.DirFS(mirror).(fs.ReadFileFS), l.VerifierKey(), nil); err != nil {
+			if _, _, err := Verify(ctx, os.DirFS(mirror).(fs.ReadFileFS), l.VerifierKey(), nil); err != nil {
 				rt.Fatal(err)
 			}
 			os.RemoveAll(mirror + "2")
@@ -198,6 +198,38 @@ func closeLog(t rapid.TB, l Log) {
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestMirrorThatWasBegunBeforeTheLogWasPruned has nothing that the log has not, and no directory that is empty is left.
+func TestMirrorThatWasBegunBeforeTheLogWasPruned(t *testing.T) {
+	l, dir := openNode(t, NewMemoryStore(), logKey(0)), t.TempDir()
+	var n naiveTree
+	n.add(t, someLeaves(0, 5000))
+	if _, err := l.Append(t.Context(), n.leaves); err != nil {
+		t.Fatal(err)
+	}
+	for _, below := range []uint64{0, 1000, 3000} {
+		if err := l.Prune(t.Context(), below); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Mirror(t.Context(), &rationed{Files: l, left: 16}, l.VerifierKey(), dir); !errors.Is(err, errInjected) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Mirror(t.Context(), l, l.VerifierKey(), dir); err != nil {
+		t.Fatal(err)
+	}
+	n.checkPruned(t, os.DirFS(dir).(fs.ReadFileFS), l.VerifierKey(), 3000)
+	if err := os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err == nil {
+		err = errors.Join((&disk{root: root}).removeEmpty("a/b/c"), root.Close())
+	}
+	if _, gone := os.Stat(filepath.Join(dir, "a")); err != nil || !errors.Is(gone, fs.ErrNotExist) {
+		t.Error(err, gone)
 	}
 }
 
@@ -251,16 +283,14 @@ func TestEveryByteOfAPrunedLogIsChecked(t *testing.T) {
 			delete(files, name)
 		}
 	}
-	if _, err := Verify(t.Context(), files, l.VerifierKey(), nil); err != nil || len(files) != 12 {
+	if _, _, err := Verify(t.Context(), files, l.VerifierKey(), nil); err != nil || len(files) != 12 {
 		t.Fatal(err, len(files), slices.Sorted(maps.Keys(files)))
 	}
 	for name, data := range files {
 		bad := maps.Clone(files)
 		delete(bad, name)
-		cp, err := Verify(t.Context(), bad, l.VerifierKey(), nil)
+		_, first, err := Verify(t.Context(), bad, l.VerifierKey(), nil)
 		if err == nil { // then it looks like one that was pruned further
-			r, _ := NewReader(bad, l.VerifierKey())
-			first, _ := r.First(cp)
 			if _, n, _, _ := parseTilePath(name); !strings.HasPrefix(name, "tile/entries/") || first != (n+1)*tileWidth {
 				t.Errorf("without %s it verifies, from %d", name, first)
 			}
@@ -268,12 +298,12 @@ func TestEveryByteOfAPrunedLogIsChecked(t *testing.T) {
 		for i := 0; i < len(data); i += 1 + 16/rounds(t, 1) {
 			bad[name] = bytes.Clone(data)
 			bad[name][i] ^= 1 << (i % 8)
-			if _, err := Verify(t.Context(), bad, l.VerifierKey(), nil); err == nil {
+			if _, _, err := Verify(t.Context(), bad, l.VerifierKey(), nil); err == nil {
 				t.Fatalf("byte %d of %s is changed, and it verifies", i, name)
 			}
 		}
 		bad[name] = append(bytes.Clone(data), 0)
-		if _, err := Verify(t.Context(), bad, l.VerifierKey(), nil); err == nil {
+		if _, _, err := Verify(t.Context(), bad, l.VerifierKey(), nil); err == nil {
 			t.Errorf("%s is longer, and it verifies", name)
 		}
 	}
@@ -406,7 +436,7 @@ func TestPruningThatIsInterrupted(t *testing.T) {
 		if !errors.Is(err, errInjected) {
 			t.Fatal(at, err)
 		}
-		if _, err := Verify(t.Context(), os.DirFS(dir).(fs.ReadFileFS), logVKey(t), nil); err != nil {
+		if _, _, err := Verify(t.Context(), os.DirFS(dir).(fs.ReadFileFS), logVKey(t), nil); err != nil {
 			t.Fatal(at, err)
 		}
 		if err := prunedStory(t, dir, nil, func() {}); err != nil {

@@ -13,29 +13,29 @@ import (
 // entries. It calls entry with each in turn, whose error it returns; nil calls nothing. Any doubt is an error: so is a context that is done, and a
 // panic. Files that the checkpoint does not need are not read.
 //
-// Of a log that was pruned, entry is called with the first 256 entries and then with those from [Reader.First] on, which must all be there, and the
-// tiles that are left must follow from them and from hashes that have the checkpoint's root. Whether it may have been pruned is for entry to say.
-func Verify(ctx context.Context, f Files, vkey string, entry func(index uint64, leaf []byte) error) (cp Checkpoint, err error) {
+// The index first is 0 unless the log was pruned. Then entry is called with the first 256 entries and with those from first on, and the tiles that are left must
+// follow from them and from hashes that have the checkpoint's root. That is what is missing, and not that it may be: see [Reader.First].
+func Verify(ctx context.Context, f Files, vkey string, entry func(index uint64, leaf []byte) error) (cp Checkpoint, first uint64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			cp, err = Checkpoint{}, fmt.Errorf("merkle: verify: panic: %v", p)
+			cp, first, err = Checkpoint{}, 0, fmt.Errorf("merkle: verify: panic: %v", p)
 		}
 	}()
 	r, err := NewReader(f, vkey)
 	if err != nil {
-		return Checkpoint{}, err
+		return Checkpoint{}, 0, err
 	}
 	if cp, err = r.Checkpoint(); err != nil {
-		return Checkpoint{}, err
+		return Checkpoint{}, 0, err
 	}
-	if err := verify(ctx, r, cp, entry); err != nil {
-		return Checkpoint{}, r.fail(err)
+	if first, err = verify(ctx, r, cp, entry); err != nil {
+		return Checkpoint{}, 0, r.fail(err)
 	}
-	return cp, nil
+	return cp, first, nil
 }
 
-// verify rebuilds the tree of cp from the entries.
-func verify(ctx context.Context, r *Reader, cp Checkpoint, entry func(uint64, []byte) error) error {
+// verify rebuilds the tree of cp from the entries, and returns where those begin.
+func verify(ctx context.Context, r *Reader, cp Checkpoint, entry func(uint64, []byte) error) (first uint64, err error) {
 	each := func(index uint64, leaf []byte) error {
 		if entry != nil {
 			if err := entry(index, leaf); err != nil {
@@ -46,35 +46,36 @@ func verify(ctx context.Context, r *Reader, cp Checkpoint, entry func(uint64, []
 	}
 	e, err := verifyFirst(r, cp, each)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	first = e.size
 	same := func(want File) error { return compare(r.files, want) }
 	for e.size < cp.Size {
 		if err := ctx.Err(); err != nil {
-			return err
+			return 0, err
 		}
 		leaves, err := readBundle(r.files, e.size/tileWidth, int(min(tileWidth, cp.Size-e.size)))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		for _, leaf := range leaves {
 			if err := each(e.size, leaf); err != nil {
-				return err
+				return 0, err
 			}
 			if err := e.add(leaf, same); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	}
 	for _, want := range e.partial(0) {
 		if err := same(want); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if e.root() != cp.Root {
-		return fmt.Errorf("the entries have another root than the checkpoint of size %d", cp.Size)
+		return 0, fmt.Errorf("the entries have another root than the checkpoint of size %d", cp.Size)
 	}
-	return nil
+	return first, nil
 }
 
 // verifyFirst checks what a pruned log has left before its first entry, and returns the edge of the tree there, whose hashes the root proves. That of

@@ -214,7 +214,7 @@ func TestOthersReadAPrunedLog(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "tile/1/001")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	cp, err := merkle.Verify(t.Context(), os.DirFS(dir).(fs.ReadFileFS), l.VerifierKey(), nil)
+	cp, _, err := merkle.Verify(t.Context(), os.DirFS(dir).(fs.ReadFileFS), l.VerifierKey(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
