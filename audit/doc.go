@@ -114,6 +114,17 @@
 // In each case whoever has seen a later checkpoint, as a [merkle.Mirror] on another machine has, finds that the log went back. Nobody else can: a mark, a
 // mirror or a witness must be where the administrator is not.
 //
+// # Pruning
+//
+// The log's beginning can be taken away ([merkle.Dir.Prune], [LedgerLog.Prune]); the first 256 entries stay, and the genesis with them. An event of [PrunedKind] must
+// be in the log first, and stay in it: of one that has lost its beginning without that, [Verify] says that entries are missing. Causes and earlier versions that
+// were in what is missing are taken for there.
+//
+// What has been pruned nobody can be told any more. [Trace] and the answers of package trail say so, by [merkle.ErrPruned], and a sink of package stream that
+// has not had it is told so. [Store.VerifyState] needs what the log told of each object, from its first entry on: so only an [Inspection] whose Scratch has that,
+// from before, can go on. A [Relay] cannot search it for an event that waits: one that is older than all that is left is held back, as [ErrSeal], for
+// it may have been in the log. So prune what is older than anything that can still wait, and what each inspection, mirror and node has read.
+//
 // # Receipts
 //
 // A [Receipt] promises that an event will be in the log by a deadline, and says by hash what it is a receipt for. It is a signed note

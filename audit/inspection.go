@@ -297,6 +297,9 @@ func (v *inspection) log(ctx context.Context) error {
 		v.run.Read = index + 1
 		return v.store()
 	})
+	if errors.Is(err, merkle.ErrPruned) {
+		return fmt.Errorf("audit: inspection: what the log told before is known only to a scratch directory of one that has read it: %w", err)
+	}
 	if err != nil {
 		return err
 	}

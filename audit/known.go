@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -55,7 +56,9 @@ func (r *Relay) fresh(id EventID) error {
 	_, logged := r.known.ids[id]
 	if !logged && r.known.from > 0 && id.time().Before(r.known.since.Add(relaySlack)) {
 		var err error
-		if logged, err = r.search(id); err != nil {
+		if logged, err = r.search(id); errors.Is(err, merkle.ErrPruned) {
+			return fmt.Errorf("%w: event %s: %w", errMarkMissing, id, err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -67,6 +70,9 @@ func (r *Relay) fresh(id EventID) error {
 
 var errMarkTaken = fmt.Errorf("%w: the mark of an event that is in the log was taken back", ErrSeal)
 
+// errMarkMissing is of an event that waits although it is older than what was not pruned: if it was in the log, it must not be appended again.
+var errMarkMissing = fmt.Errorf("%w: an event waits that may have been in what was pruned", ErrSeal)
+
 // search looks for an event before the entries that are known, as far back as it can be, and knows those then too as long as they are not
 // too many.
 func (r *Relay) search(id EventID) (found bool, err error) {
@@ -75,9 +81,9 @@ func (r *Relay) search(id EventID) (found bool, err error) {
 		return false, err
 	}
 	for end := r.known.from; end > 0; {
-		begin := end - min(end, 16*relayBatch)
-		entries, err := r.entries(cp, begin, end)
-		if err != nil {
+		entries, begin, err := r.before(cp, end, 16*relayBatch)
+		pruned := errors.Is(err, merkle.ErrPruned)
+		if err != nil && !pruned {
 			return false, err
 		}
 		ids, at := placesOf(entries)
@@ -97,13 +103,41 @@ func (r *Relay) search(id EventID) (found bool, err error) {
 		if end = begin; found || !late {
 			break
 		}
+		if pruned { // what is younger than the oldest that is left is taken to have been after what is not
+			oldest := r.known.since
+			for _, e := range ids {
+				if e.time().Before(oldest) {
+					oldest = e.time()
+				}
+			}
+			if id.time().Before(oldest) {
+				return false, err
+			}
+			break
+		}
 	}
 	return found, nil
 }
 
-// entries returns the log's entries in [from, to) that came from a ledger.
-func (r *Relay) entries(cp merkle.Checkpoint, from, to uint64) (entries []Entry, err error) {
-	return ledgerEntries(r.reader, cp, from, to)
+// before is [entriesBefore] in the relay's log.
+func (r *Relay) before(cp merkle.Checkpoint, end, n uint64) ([]Entry, uint64, error) {
+	return entriesBefore(r.reader, cp, end, n)
+}
+
+// entriesBefore returns those of the n entries before end that came from a ledger, and where the n begin. If some of them were pruned it returns those after
+// them, and an error that wraps [merkle.ErrPruned].
+func entriesBefore(r *merkle.Reader, cp merkle.Checkpoint, end, n uint64) (entries []Entry, begin uint64, err error) {
+	begin = end - min(end, n)
+	entries, err = ledgerEntries(r, cp, begin, end)
+	if !errors.Is(err, merkle.ErrPruned) {
+		return entries, begin, err
+	}
+	first, unread := r.First(cp)
+	if unread == nil && begin < first {
+		begin = min(first, end)
+		entries, unread = ledgerEntries(r, cp, begin, end)
+	}
+	return entries, begin, cmp.Or(unread, err)
 }
 
 // isDirect is in the canonical form of each direct event and of no other, for in a text the quotes would be escaped.

@@ -75,6 +75,9 @@ func (l *LedgerLog) AppendMarked(ctx context.Context, size uint64, leaves [][]by
 	})
 }
 
+// Prune removes what of the log lies before an index, as [merkle.StoreLog.Prune] does. See the package's documentation for what has to be in the log before.
+func (l *LedgerLog) Prune(ctx context.Context, below uint64) error { return l.log.Prune(ctx, below) }
+
 // A ledgerStore is the log of a ledger as a store.
 type ledgerStore struct{ ledger LogLedger }
 

@@ -36,7 +36,7 @@ func (r *Relay) follow(ctx context.Context) error {
 	}
 	for from := r.size.Load(); from < cp.Size; from = r.size.Load() {
 		to := min(cp.Size, from+16*relayBatch)
-		entries, err := r.entries(cp, from, to)
+		entries, err := ledgerEntries(r.reader, cp, from, to)
 		if err != nil {
 			return err
 		}

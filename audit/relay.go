@@ -347,12 +347,14 @@ func (r *Relay) markTail(ctx context.Context) error {
 	var tail []Entry
 	first := cp.Size
 	for first > 0 && len(tail) < relayBatch {
-		begin := first - min(first, relayBatch)
-		entries, err := r.entries(cp, begin, first)
-		if err != nil {
+		entries, begin, err := r.before(cp, first, relayBatch)
+		if err != nil && !errors.Is(err, merkle.ErrPruned) {
 			return err
 		}
 		tail, first = append(entries, tail...), begin
+		if err != nil {
+			break
+		}
 	}
 	r.size.Store(cp.Size)
 	r.known, r.moved = known{ids: map[EventID]struct{}{}, from: first}, nil

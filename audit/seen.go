@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"sync"
@@ -65,7 +66,7 @@ func (s *Store) takes(kind Kind, id ID, version, before uint64) error {
 	return nil
 }
 
-// Recall reads the last n entries of the log that came from a ledger: [Store.Now] is not earlier than the last of them, and of their objects no version is
+// Recall reads the last n entries of the log that came from a ledger, or as many as were not pruned: [Store.Now] is not earlier than the last of them, and of their objects no version is
 // taken that is older than they tell.
 func (s *Store) Recall(r *merkle.Reader, n int) error {
 	cp, err := r.Checkpoint()
@@ -73,9 +74,9 @@ func (s *Store) Recall(r *merkle.Reader, n int) error {
 		return err
 	}
 	for end := cp.Size; end > 0 && n > 0; {
-		begin := end - min(end, uint64(max(n, relayBatch)))
-		entries, err := ledgerEntries(r, cp, begin, end)
-		if err != nil {
+		entries, begin, err := entriesBefore(r, cp, end, uint64(max(n, relayBatch)))
+		pruned := errors.Is(err, merkle.ErrPruned)
+		if err != nil && !pruned {
 			return err
 		}
 		for _, e := range entries {
@@ -84,7 +85,9 @@ func (s *Store) Recall(r *merkle.Reader, n int) error {
 				s.saw(o.Kind, o.ID, o.Version, o.Digest == Digest{})
 			}
 		}
-		end, n = begin, n-len(entries)
+		if end, n = begin, n-len(entries); pruned {
+			break
+		}
 	}
 	return nil
 }

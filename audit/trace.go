@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -15,18 +16,25 @@ type Entry struct {
 }
 
 // Trace returns the event and those that led to it by their causes, oldest first, as they stand in the tree of cp. If one of them is not
-// there, the error wraps [ErrNotFound]. It reads the log backwards to the oldest.
+// there, the error wraps [ErrNotFound], and [merkle.ErrPruned] if it may have been in what was pruned. It reads the log backwards to the oldest.
 func Trace(r *merkle.Reader, cp merkle.Checkpoint, id EventID) (found []Entry, _ error) {
 	const step = 256 // as many as stand in one bundle
 	text := []byte(id.String())
+	var pruned error
 	for end := cp.Size; end > 0 && !id.IsZero(); {
 		begin := (end - 1) / step * step
 		var leaves [][]byte
+		var failed error
 		for leaf, err := range r.Entries(cp, begin, end) {
-			if err != nil {
-				return nil, err
-			}
+			failed = err
 			leaves = append(leaves, leaf)
+		}
+		if pruned == nil && errors.Is(failed, merkle.ErrPruned) { // which the first bundle never is
+			pruned, end = failed, step
+			continue
+		}
+		if failed != nil {
+			return nil, failed
 		}
 		for i, leaf := range slices.Backward(leaves) {
 			if id.IsZero() || !bytes.Contains(leaf, text) {
@@ -48,7 +56,11 @@ func Trace(r *merkle.Reader, cp merkle.Checkpoint, id EventID) (found []Entry, _
 		end = begin
 	}
 	if !id.IsZero() || len(found) == 0 {
-		return nil, fmt.Errorf("%w: event %s in the log of %s", ErrNotFound, id, cp.Origin)
+		err := fmt.Errorf("%w: event %s in the log of %s", ErrNotFound, id, cp.Origin)
+		if pruned != nil {
+			err = fmt.Errorf("%w: %w", err, pruned)
+		}
+		return nil, err
 	}
 	slices.Reverse(found)
 	return found, nil

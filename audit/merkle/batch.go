@@ -15,7 +15,7 @@ func (t *Tree) Inclusions(indexes []uint64) (Proof, error) {
 	}
 	p, err := t.others(nil, bits.Len64(t.cp.Size-1), 0, indexes)
 	if err != nil {
-		return nil, t.r.fail(err)
+		return nil, t.gone(err, indexes[0])
 	}
 	return p, nil
 }

@@ -106,7 +106,7 @@ func survived(t testing.TB, dir, mark string, acked int) {
 	}
 	n := uint64(0)
 	files := os.DirFS(dir).(fs.ReadFileFS)
-	cp, err := Verify(t.Context(), files, l.VerifierKey(), func(i uint64, leaf []byte) error {
+	cp, _, err := Verify(t.Context(), files, l.VerifierKey(), func(i uint64, leaf []byte) error {
 		if n++; !bytes.Equal(leaf, storyLeaves(int(i), 1)[0]) {
 			return errors.New("another leaf")
 		}

@@ -176,15 +176,10 @@ func (l *Dir) notice(signed []byte) error {
 // Append adds the leaves in their order and returns the index of the first. After an error in writing, the next call opens the log again. While more
 // waits to be put into tiles than the log keeps in memory, it waits; that it cannot be is an error.
 func (l *Dir) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
-	l.mu.Lock()
-	if l.w == nil && !l.closed {
-		if err := l.take(); err != nil {
-			l.mu.Unlock()
-			return 0, err
-		}
+	w, err := l.writing()
+	if err != nil {
+		return 0, err
 	}
-	w := l.w
-	l.mu.Unlock()
 	if w == nil {
 		return 0, fmt.Errorf("merkle: append: %w", fs.ErrClosed)
 	}
@@ -197,6 +192,18 @@ func (l *Dir) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 		}
 	}
 	return first, err
+}
+
+// writing returns the writer, which l becomes if nobody else is; nil if l is closed.
+func (l *Dir) writing() (*dirWriter, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w == nil && !l.closed {
+		if err := l.take(); err != nil {
+			return nil, err
+		}
+	}
+	return l.w, nil
 }
 
 // drop gives up the writing.

@@ -272,22 +272,8 @@ func (w *dirWriter) settle(e *edge, signed []byte) error {
 
 // writeCheckpoint writes the tiles and then the checkpoint.
 func (w *dirWriter) writeCheckpoint(e *edge, signed []byte, full map[string][]byte) error {
-	now, err := w.files.disk.root.ReadFile(checkpointFile)
-	if err != nil {
+	if err := w.own(); err != nil {
 		return err
-	}
-	if w.tried != nil && bytes.Equal(now, w.tried) { // it was written, although there was an error
-		cp, err := ParseCheckpoint(w.tried, w.vkey)
-		if err == nil {
-			err = w.files.disk.syncDir(".")
-		}
-		if err != nil {
-			return err
-		}
-		w.published, w.tried = cp, nil
-	}
-	if !bytes.Equal(now, w.published.Note) {
-		return fmt.Errorf("%w: somebody else has written its checkpoint", ErrForked)
 	}
 	if e.size == w.published.Size {
 		return nil
@@ -314,6 +300,28 @@ func (w *dirWriter) writeCheckpoint(e *edge, signed []byte, full map[string][]by
 		return err
 	}
 	w.published, w.tried = cp, nil
+	return nil
+}
+
+// own reports that the checkpoint in the directory is not the one that was written last.
+func (w *dirWriter) own() error {
+	now, err := w.files.disk.root.ReadFile(checkpointFile)
+	if err != nil {
+		return err
+	}
+	if w.tried != nil && bytes.Equal(now, w.tried) { // it was written, although there was an error
+		cp, err := ParseCheckpoint(w.tried, w.vkey)
+		if err == nil {
+			err = w.files.disk.syncDir(".")
+		}
+		if err != nil {
+			return err
+		}
+		w.published, w.tried = cp, nil
+	}
+	if !bytes.Equal(now, w.published.Note) {
+		return fmt.Errorf("%w: somebody else has written its checkpoint", ErrForked)
+	}
 	return nil
 }
 

@@ -39,4 +39,14 @@
 // A record that is damaged and that no other follows is what a crash leaves of one that nobody was told of, and is dropped. So is the last record if
 // somebody damages it while the log is closed after a crash, or all files if they are set back together. That shows by the mark, or to whoever
 // has seen a later checkpoint: [VerifyConsistency].
+//
+// # Pruning
+//
+// A log can be made shorter from its beginning: [Dir.Prune] and [StoreLog.Prune] take away the full tiles and bundles that end at or before an index, as
+// c2sp.org/tlog-tiles says. The first of each level stay for ever, so that the first 256 entries can be read and proven, and so does what the log's end is
+// checked by. Entries from the index on, and trees of that size or larger, are read and proven as before; what lies before is [ErrPruned]. [Reader.First] finds
+// where what is left begins, and [Verify] that it is all there. That shows what is missing, and not who has taken it: the entries of the log must say that.
+//
+// Whoever has last seen the log at a smaller size than the index, as a mirror, a mark or a node, cannot check any more whether it goes on from there. A mirror
+// keeps what it has, and is where what was pruned can be kept.
 package merkle

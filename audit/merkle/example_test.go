@@ -100,7 +100,7 @@ func ExampleMirror() {
 
 	root, _ := os.OpenRoot(dir)
 	defer root.Close()
-	cp, err = merkle.Verify(ctx, root, one.VerifierKey(), nil)
+	cp, _, err = merkle.Verify(ctx, root, one.VerifierKey(), nil)
 	fmt.Println("verified:", cp.Size, err)
 	// Output:
 	// appended at 0 <nil>

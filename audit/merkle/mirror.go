@@ -16,7 +16,8 @@ import (
 
 // Mirror brings dir, which is made if it is not there, up to a log's current checkpoint, and returns that. The directory is laid out as
 // c2sp.org/tlog-tiles says and has everything that the checkpoint needs, for a file server to publish and for whoever wants to see later whether a log
-// has gone back. Only what the directory does not have yet is read of the log.
+// has gone back. Only what the directory does not have yet is read of the log. Of a log that was pruned a new mirror gets what is left; one that was not
+// brought up to the first entry before is [ErrPruned], and a new one is to be begun.
 //
 // All that is new is checked against the checkpoint, which the verifier key must have signed, and the checkpoint against the one that the directory has: a
 // log that went back is [ErrRewound], one with another history [ErrForked], and the mirror stays as it is. The checkpoint is written last. After an error, or a crash,
@@ -116,7 +117,12 @@ func (m *mirror) update(ctx context.Context, r *Reader) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("it is not as its checkpoint says: %w", err)
 	}
-	if err := m.grow(ctx, r, &e, now); err != nil {
+	if old.Size == 0 {
+		if e, err = m.begin(r, now); err != nil {
+			return Checkpoint{}, err
+		}
+	}
+	if err := m.grow(ctx, r, &e, old.Size, now); err != nil {
 		return Checkpoint{}, err
 	}
 	if err := m.put(File{checkpointFile, now.Note}); err != nil {
@@ -131,9 +137,57 @@ func (m *mirror) update(ctx context.Context, r *Reader) (Checkpoint, error) {
 	return now, nil
 }
 
-// grow writes the bundles and tiles by which the tree of now is more than that of e.
-func (m *mirror) grow(ctx context.Context, r *Reader, e *edge, now Checkpoint) error {
-	since := e.size
+// begin writes what a pruned log has left before its first entry, and returns the edge of the tree there; an empty one for another log.
+func (m *mirror) begin(r *Reader, now Checkpoint) (e edge, err error) {
+	first, err := r.First(now)
+	if err != nil || first == 0 {
+		return e, err
+	}
+	if first == now.Size {
+		return e, fmt.Errorf("the last entries of log %s are not there", now.Origin)
+	}
+	for level, bound := range prunable(first, now.Size) { // what is left of a call before the log was pruned as far
+		tiles, err := tilesBelow(m.root, level, bound)
+		for _, n := range tiles {
+			err = errors.Join(err, m.root.Remove(tilePath(level, n, tileWidth)))
+		}
+		if err != nil {
+			return e, err
+		}
+	}
+	t, err := r.Tree(now)
+	if err != nil {
+		return e, err
+	}
+	leaves, err := t.bundle(0)
+	if err != nil {
+		return e, err
+	}
+	files := []File{{Name: tilePath(entryLevel, 0, tileWidth)}}
+	for _, leaf := range leaves {
+		files[0].Data = appendLeaf(files[0].Data, leaf)
+	}
+	w, err := t.way(0, 0)
+	if err != nil {
+		return e, err
+	}
+	for l := 0; first>>(tileHeight*(l+1)) > 0; l++ {
+		tile := File{Name: tilePath(l, 0, tileWidth)}
+		for _, h := range w[l][tileWidth:] {
+			tile.Data = append(tile.Data, h[:]...)
+		}
+		files = append(files, tile)
+	}
+	for _, f := range files {
+		if err := m.put(f); err != nil {
+			return e, err
+		}
+	}
+	return t.edgeAt(first)
+}
+
+// grow writes the bundles and tiles by which the tree of now is more than that of e, and the partial ones by which it is more than it was since.
+func (m *mirror) grow(ctx context.Context, r *Reader, e *edge, since uint64, now Checkpoint) error {
 	full := func(f File) error {
 		m.filled = append(m.filled, f.Name)
 		return errors.Join(ctx.Err(), m.put(f))

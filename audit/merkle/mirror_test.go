@@ -66,7 +66,7 @@ func TestMirrorFollowsTheLog(t *testing.T) {
 			rt.Fatal(err)
 		}
 		n.check(rt, os.DirFS(dir).(fs.ReadFileFS), l.VerifierKey())
-		if _, err := Verify(ctx, os.DirFS(dir).(fs.ReadFileFS), l.VerifierKey(), nil); err != nil {
+		if _, _, err := Verify(ctx, os.DirFS(dir).(fs.ReadFileFS), l.VerifierKey(), nil); err != nil {
 			rt.Fatal(err)
 		}
 		need := slices.Collect(Paths(cp.Size))
@@ -116,7 +116,7 @@ func TestMirrorReadsWhatIsNew(t *testing.T) {
 	if n := count(1 << 30); n > 10 {
 		t.Errorf("%d reads for three entries", n)
 	}
-	if _, err := Verify(t.Context(), os.DirFS(dir).(fs.ReadFileFS), l.VerifierKey(), nil); err != nil {
+	if _, _, err := Verify(t.Context(), os.DirFS(dir).(fs.ReadFileFS), l.VerifierKey(), nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -172,13 +172,16 @@ func (s *scene) found(t *testing.T, dir string) (how, differs string) {
 	}
 	defer l.Close()
 	n := 0
-	cp, err := Verify(t.Context(), l, l.VerifierKey(), func(i uint64, leaf []byte) error {
+	cp, first, err := Verify(t.Context(), l, l.VerifierKey(), func(i uint64, leaf []byte) error {
 		if differs == "" && (int(i) >= len(s.leaves) || !bytes.Equal(leaf, s.leaves[i])) {
 			differs = fmt.Sprintf("entry %d is %q", i, leaf)
 		}
 		n++
 		return nil
 	})
+	if err == nil && first > 0 {
+		err = fmt.Errorf("it looks pruned below %d", first)
+	}
 	if err != nil {
 		return err.Error(), ""
 	}

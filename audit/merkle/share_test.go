@@ -304,7 +304,7 @@ func TestLogIsTakenOverFromAnotherProcess(t *testing.T) {
 				t.Fatalf("of %d entries it is told %d: %v", cp.Size, len(acked), err)
 			}
 			if n%8 == 0 {
-				if now, err := Verify(t.Context(), l, l.VerifierKey(), nil); err != nil || now.Size < cp.Size {
+				if now, _, err := Verify(t.Context(), l, l.VerifierKey(), nil); err != nil || now.Size < cp.Size {
 					t.Fatal("while it is written:", err)
 				}
 			}
@@ -330,7 +330,7 @@ func TestLogIsTakenOverFromAnotherProcess(t *testing.T) {
 		in.Close()
 		cmd.Wait()
 	}
-	_, err = Verify(t.Context(), l, l.VerifierKey(), func(_ uint64, leaf []byte) error {
+	_, _, err = Verify(t.Context(), l, l.VerifierKey(), func(_ uint64, leaf []byte) error {
 		if len(acked) > 0 && string(leaf) == acked[0] {
 			acked = acked[1:]
 		}

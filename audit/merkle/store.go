@@ -18,9 +18,9 @@ type Store interface {
 	// ReadFile returns what was last stored under the name, by whichever writer; if nothing was, the error wraps [fs.ErrNotExist].
 	Files
 	// Swap stores the files, each in the place of what had its name, if what is stored under [HeadFile] is head, byte by byte, or if nothing is and
-	// head is nil. Otherwise nothing is stored, and the error wraps [ErrMoved]: of several swaps from one head only one can pass. The files appear
+	// head is nil. A file without data takes away what has its name, if anything does, and is not stored. Otherwise nothing is stored, and the error wraps [ErrMoved]: of several swaps from one head only one can pass. The files appear
 	// all at the same time, or none does; whoever has read one of them reads the others, or later ones. A name has up to 64 bytes of ASCII, and a file
-	// up to 16,777,472 bytes, and none. A context that is done is an error, and nothing is stored. Nil means that all of it survives a crash.
+	// up to 16,777,472 bytes. A context that is done is an error, and nothing is stored. Nil means that all of it survives a crash.
 	// Any other error means that the outcome is unknown: all of it is stored, now or a little later, or nothing is.
 	Swap(ctx context.Context, head []byte, files []File) error
 }
@@ -63,7 +63,9 @@ func (m *memoryStore) Swap(ctx context.Context, head []byte, files []File) error
 		return ErrMoved
 	}
 	for _, f := range files {
-		m.files[f.Name] = append([]byte{}, f.Data...)
+		if m.files[f.Name] = bytes.Clone(f.Data); len(f.Data) == 0 {
+			delete(m.files, f.Name)
+		}
 	}
 	return nil
 }

@@ -132,10 +132,23 @@ func (l *StoreLog) ReadFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if data = firstOf(level, data, width); data == nil {
-		return nil, notExist(name)
+	some := firstOf(level, data, width)
+	switch {
+	case some != nil:
+		return some, nil
+	case torn(level, data): // which is not that it was pruned
+		return nil, l.fail(errors.New(name + " is damaged"))
 	}
-	return data, nil
+	return nil, notExist(name)
+}
+
+// torn reports whether there is something else than whole entries or hashes.
+func torn(level int, data []byte) bool {
+	if level != entryLevel {
+		return len(data)%hashSize > 0
+	}
+	_, rest := splitBundle(data, tileWidth)
+	return len(rest) > 0
 }
 
 // checkpoint returns the signed checkpoint of what is in the store.

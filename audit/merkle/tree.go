@@ -123,7 +123,7 @@ func (t *Tree) Inclusion(index uint64) (Proof, error) {
 	}
 	p, err := t.siblings(make(Proof, 0, bits.Len64(t.cp.Size-1)), 0, index)
 	if err != nil {
-		return nil, t.r.fail(err)
+		return nil, t.gone(err, index)
 	}
 	return p, nil
 }
@@ -150,12 +150,12 @@ func (t *Tree) consistency(old Checkpoint) (p Proof, err error) {
 	if n > 0 {
 		h, err := t.node(level, n)
 		if err != nil {
-			return nil, t.r.fail(err)
+			return nil, t.gone(err, old.Size)
 		}
 		p = append(p, h)
 	}
 	if p, err = t.siblings(p, level, n); err != nil {
-		return nil, t.r.fail(err)
+		return nil, t.gone(err, old.Size)
 	}
 	return p, nil
 }
@@ -170,7 +170,7 @@ func (t *Tree) Entries(from, to uint64) iter.Seq2[[]byte, error] {
 		for from < to {
 			leaves, err := t.bundle(from / tileWidth)
 			if err != nil {
-				yield(nil, t.r.fail(err))
+				yield(nil, t.gone(err, from))
 				return
 			}
 			leaves = leaves[from%tileWidth:]
@@ -182,6 +182,25 @@ func (t *Tree) Entries(from, to uint64) iter.Seq2[[]byte, error] {
 			}
 		}
 	}
+}
+
+// edgeAt returns the right edge of the tree of the first entries, whose number is a multiple of tileWidth below the size, from the tiles over the entry
+// that follows.
+func (t *Tree) edgeAt(first uint64) (edge, error) {
+	e := edge{size: first}
+	w, err := t.way(first, 1)
+	if err != nil {
+		return e, err
+	}
+	for l := 0; first>>(tileHeight*l) > 0; l++ {
+		var tile []byte
+		for i := range first >> (tileHeight * l) % tileWidth {
+			tile = append(tile, w[l][tileWidth+i][:]...)
+		}
+		e.tiles = append(e.tiles, tile)
+	}
+	e.setPeaks()
+	return e, nil
 }
 
 // bundle returns the n-th bundle of entries. A full one is checked against the hash of its tile, which need not be read for that.

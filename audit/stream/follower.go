@@ -80,7 +80,7 @@ func (f *Follower) State() State {
 }
 
 // Run delivers what comes into the log until ctx is done. What fails is tried again, but for a log that does not go on from what was seen of it, or has not
-// come as far as the sink: that ends it with an error.
+// come as far as the sink, or was pruned before the sink had it: that ends it with an error.
 func (f *Follower) Run(ctx context.Context) error {
 	if p, ok := f.cfg.Sink.(Positioner); ok {
 		for {
@@ -99,7 +99,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 	for {
 		err := f.follow(ctx)
-		if errors.Is(err, merkle.ErrRewound) || errors.Is(err, merkle.ErrForked) {
+		if errors.Is(err, merkle.ErrRewound) || errors.Is(err, merkle.ErrForked) || errors.Is(err, merkle.ErrPruned) {
 			f.note(err)
 			return err
 		}
@@ -153,6 +153,14 @@ func (f *Follower) follow(ctx context.Context) error {
 	switch {
 	case f.seen && cp.Size < f.last.Size, cp.Size < next:
 		return fmt.Errorf("%w: it has %d entries, and had %d", merkle.ErrRewound, cp.Size, max(f.last.Size, next))
+	case !f.seen && next < cp.Size: // before the first bundle is delivered, which stays
+		first, err := f.cfg.Reader.First(cp)
+		if err != nil {
+			return err
+		}
+		if next < first {
+			return fmt.Errorf("stream: the sink is at entry %d, and those before %d are not there: %w", next, first, merkle.ErrPruned)
+		}
 	case f.seen:
 		if err := f.cfg.Reader.GoesOn(f.last, cp); err != nil {
 			return err

@@ -293,3 +293,21 @@ func TestFileGoesOnWhereItWas(t *testing.T) {
 		}
 	}
 }
+
+// TestSinkBehindAPrunedLog is told so, and gets nothing.
+func TestSinkBehindAPrunedLog(t *testing.T) {
+	w := newWorld()
+	w.grow(t, 1000)
+	if err := w.log.Log.(*merkle.StoreLog).Prune(t.Context(), 600); err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[uint64]error{0: merkle.ErrPruned, 511: merkle.ErrPruned, 512: context.DeadlineExceeded, 1001: context.DeadlineExceeded} {
+		sink := &memorySink{}
+		f := must(stream.NewFollower(stream.FollowerConfig{Reader: w.reader(), Sink: sink, From: from, Every: time.Millisecond}))
+		ctx, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		if err := f.Run(ctx); !errors.Is(err, want) || errors.Is(want, merkle.ErrPruned) != (len(sink.has) == 0 && from < 1001) {
+			t.Errorf("from %d: %v, and it has %d entries", from, err, len(sink.has))
+		}
+		stop()
+	}
+}

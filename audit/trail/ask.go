@@ -20,13 +20,15 @@ type Page struct {
 	Entries    []audit.Entry     // in the order that was asked for
 	Checkpoint merkle.Checkpoint // of the tree that they were read from and verified against, and that proves each: see [merkle.Reader.Tree]
 	Size       uint64            // of the part of the log that the answer is about: all of Checkpoint, or what it was at the first page, or [Query.Size]
+	First      uint64            // the entry from which on the answer is about it; 0 unless the log was pruned
 	Next       string            // the cursor of the next page; "" after the last
 }
 
 // Ask returns the entries that q asks for: a page of them, and the next with the same q and the cursor that came with the last. The answer is about the log as
 // it was at the first page, however it grows, so that the pages together have each entry once, and the same each time. A limit of zero is
 // 100; one that is negative or over [MaxPage] is an error. A cursor lasts for as long as the log, and over restarts; it is not secret and gives its
-// bearer nothing that q does not. A cursor of another query or another log is an error.
+// bearer nothing that q does not. A cursor of another query or another log is an error. What was pruned is not in an answer: [Page.First] says where what
+// is left begins. That nothing is left of what is asked for, or of what follows on a page, is an error that wraps [merkle.ErrPruned].
 func (ix *Index) Ask(ctx context.Context, q Query, limit int, cursor string) (Page, error) {
 	if limit < 0 || limit > MaxPage {
 		return Page{}, fmt.Errorf("trail: a page of %d entries, the most is %d", limit, MaxPage)
@@ -48,9 +50,12 @@ func (ix *Index) Ask(ctx context.Context, q Query, limit int, cursor string) (Pa
 	if err != nil {
 		return Page{}, err
 	}
-	page := Page{Checkpoint: s.cp, Size: c.size}
+	if s.first > 0 && (c.end <= s.first || cursor != "" && c.begin < s.first && !q.Newest) {
+		return Page{}, s.pruned("the page")
+	}
+	page := Page{Checkpoint: s.cp, Size: c.size, First: s.first}
 	read := bundles{s: s}
-	for at := range p.found(c.begin, c.end) {
+	for at := range p.found(max(c.begin, s.first), c.end) {
 		if len(page.Entries) == limit {
 			page.Next = c.next(&q, at)
 			break
@@ -81,13 +86,16 @@ func (ix *Index) asked(q *Query) (*snapshot, uint64, error) {
 	if q.Size > s.cp.Size {
 		return nil, 0, s.beyond(q.Size)
 	}
+	if q.Size > 0 && q.Size <= s.first {
+		return nil, 0, s.pruned(fmt.Sprintf("the first %d entries", q.Size))
+	}
 	if q.Size > 0 {
 		return s, q.Size, nil
 	}
 	return s, s.cp.Size, nil
 }
 
-// Count returns how many entries q asks for. It does not read them: see the package comment.
+// Count returns how many entries q asks for, of those that are left. It does not read them: see the package comment.
 func (ix *Index) Count(ctx context.Context, q Query) (n uint64, _ error) {
 	s, size, err := ix.asked(&q)
 	if err != nil {
@@ -97,7 +105,7 @@ func (ix *Index) Count(ctx context.Context, q Query) (n uint64, _ error) {
 	if err != nil {
 		return 0, err
 	}
-	for at := range p.found(0, size) {
+	for at := range p.found(s.first, size) {
 		if n++; at%1024 == 0 && ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
@@ -106,7 +114,7 @@ func (ix *Index) Count(ctx context.Context, q Query) (n uint64, _ error) {
 }
 
 // State returns the last event about an object, with its version and digest, as of a size of the log; zero means all that the index has. If
-// there is none the error wraps [audit.ErrNotFound].
+// there is none the error wraps [audit.ErrNotFound], or [merkle.ErrPruned] if it may have been in what was pruned.
 func (ix *Index) State(ctx context.Context, kind audit.Kind, id audit.ID, size uint64) (audit.Entry, error) {
 	if kind == "" || id == "" {
 		return audit.Entry{}, errors.New("trail: an object has a kind and an ID")
@@ -114,6 +122,9 @@ func (ix *Index) State(ctx context.Context, kind audit.Kind, id audit.ID, size u
 	page, err := ix.Ask(ctx, Query{ObjectKind: kind, ObjectID: id, Latest: true, Newest: true, Size: size}, 1, "")
 	if err != nil {
 		return audit.Entry{}, err
+	}
+	if len(page.Entries) == 0 && page.First > 0 {
+		return audit.Entry{}, fmt.Errorf("trail: %s %q: %w: its entries begin at %d", kind, id, merkle.ErrPruned, page.First)
 	}
 	if len(page.Entries) == 0 {
 		return audit.Entry{}, fmt.Errorf("%w: trail: %s %q", audit.ErrNotFound, kind, id)

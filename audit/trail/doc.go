@@ -19,6 +19,12 @@
 // Every version of an object has one event, with the digest of its state. So with [Query.Latest] and a Size an answer is a list of objects as they were
 // then, each at its version; [Index.State] is that for one of them.
 //
+// # Pruning
+//
+// Of a log that was pruned ([merkle.Dir.Prune]) the index has what is left, from [merkle.Reader.First] on, without the first 256 entries. [Page.First] says
+// so with each answer, and what was before is in none. What would be said of all of the log, and cannot be, is an error that wraps [merkle.ErrPruned]: the
+// state of an object of which no event is left, the size at a time before the first one that is.
+//
 // # Exactness
 //
 // The index holds 64-bit hashes under a key of its own, not names. Each entry is compared with the query when it has been read, so what two names

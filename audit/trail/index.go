@@ -29,6 +29,7 @@ type snapshot struct {
 	seed     maphash.Seed
 	cp       merkle.Checkpoint
 	tree     *merkle.Tree // nil before the first update
+	first    uint64       // the entry with which it begins, if the log was pruned
 	segments []*segment
 }
 
@@ -48,7 +49,8 @@ func (ix *Index) Checkpoint() merkle.Checkpoint { return ix.now.Load().cp }
 // Update reads what the log has more than the index, and verifies it against the log's current checkpoint. From time to time it says how many
 // entries the index would have by now; nil is told nothing. It is an error that wraps [merkle.ErrRewound] if the log is shorter than it was, and
 // [merkle.ErrForked] if it does not begin with what the index has read. An entry that is not an event of this log is an error that names
-// its place. After an error the index is as it was before. One update waits for another.
+// its place. After an error the index is as it was before. One update waits for another. Of a log that was pruned it reads what is left from
+// [merkle.Reader.First] on; if all that the index had read was pruned, the error wraps [merkle.ErrPruned], and a new index is to be made.
 func (ix *Index) Update(ctx context.Context, progress func(entries uint64)) error {
 	select {
 	case ix.updating <- struct{}{}:
@@ -70,12 +72,45 @@ func (ix *Index) Update(ctx context.Context, progress func(entries uint64)) erro
 			return err
 		}
 	}
-	now := &snapshot{seed: old.seed, cp: cp, tree: tree, segments: slices.Clone(old.segments)}
-	if err := ix.read(ctx, now, old.cp.Size, progress); err != nil {
+	now := &snapshot{seed: old.seed, cp: cp, tree: tree}
+	if now.first, err = ix.first(old, tree, cp); err != nil {
+		return err
+	}
+	for _, s := range old.segments {
+		if s.end() > now.first {
+			now.segments = append(now.segments, s)
+		}
+	}
+	if err := ix.read(ctx, now, max(old.cp.Size, now.first), progress); err != nil {
 		return err
 	}
 	ix.now.Store(now)
 	return nil
+}
+
+// first returns the entry with which the index begins: that of old, unless the log has been pruned since.
+func (ix *Index) first(old *snapshot, tree *merkle.Tree, cp merkle.Checkpoint) (uint64, error) {
+	at := old.first
+	if at == 0 {
+		at = bundleWidth // what was before that is never pruned
+	}
+	if at >= cp.Size {
+		return old.first, nil
+	}
+	for _, err := range tree.Entries(at, at+1) {
+		if errors.Is(err, merkle.ErrPruned) {
+			return ix.r.First(cp)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return old.first, nil
+}
+
+// pruned is the error for what cannot be said because it may have been in what was pruned.
+func (s *snapshot) pruned(what string) error {
+	return fmt.Errorf("trail: %s: %w: its entries begin at %d", what, merkle.ErrPruned, s.first)
 }
 
 // read adds to s the events of its tree from an index on.
@@ -199,10 +234,14 @@ func (ix *Index) SizeAt(t time.Time) (uint64, error) {
 	}
 	size := s.cp.Size
 	for _, g := range s.segments {
-		if n := slices.IndexFunc(g.times, func(us int64) bool { return time.UnixMicro(us).After(t) }); n >= 0 {
-			size = g.base + uint64(n)
+		begin := max(g.base, s.first) - g.base
+		if n := slices.IndexFunc(g.times[begin:], func(us int64) bool { return time.UnixMicro(us).After(t) }); n >= 0 {
+			size = g.base + begin + uint64(n)
 			break
 		}
+	}
+	if s.first > 0 && size <= s.first {
+		return 0, s.pruned("what was recorded by " + t.UTC().Format(time.RFC3339))
 	}
 	if size == 0 {
 		return 0, fmt.Errorf("%w: trail: nothing was recorded by %s", audit.ErrNotFound, t.UTC().Format(time.RFC3339))

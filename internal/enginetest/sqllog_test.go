@@ -88,7 +88,7 @@ func newMover(t testing.TB, d *sqlDatabase) *mover {
 
 // contents returns the IDs of the events in the log, each checked against the checkpoint.
 func contents(ctx context.Context, l merkle.Log) (ids []audit.EventID, err error) {
-	_, err = merkle.Verify(ctx, l, l.VerifierKey(), func(_ uint64, leaf []byte) error {
+	_, _, err = merkle.Verify(ctx, l, l.VerifierKey(), func(_ uint64, leaf []byte) error {
 		e, err := audit.ParseEvent(leaf)
 		ids = append(ids, e.ID)
 		return err

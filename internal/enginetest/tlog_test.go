@@ -164,32 +164,74 @@ func TestOthersReadTheLog(t *testing.T) {
 		if size == 0 {
 			continue
 		}
-		builder, err := client.NewProofBuilder(ctx, now.Size, f.ReadTile)
+		othersProve(t, dir, now.Size, now.Hash, 0, size/3, size/2, size-1)
+	}
+}
+
+// othersProve has the others prove that entries of the log are in its tree.
+func othersProve(t *testing.T, dir string, size uint64, root []byte, indexes ...int) {
+	ctx, f := t.Context(), client.FileFetcher{Root: dir}
+	builder, err := client.NewProofBuilder(ctx, size, f.ReadTile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := tlog.TileHashReader(tlog.Tree{N: int64(size), Hash: tlog.Hash(root)}, tileReader(dir))
+	for _, index := range indexes {
+		leaf := fmt.Appendf(nil, "leaf %d", index)
+		p, err := builder.InclusionProof(ctx, uint64(index))
+		if err == nil {
+			err = proof.VerifyInclusion(rfc6962.DefaultHasher, uint64(index), size, rfc6962.DefaultHasher.HashLeaf(leaf), p, root)
+		}
 		if err != nil {
-			t.Fatal(err)
+			t.Errorf("size %d, entry %d: %v", size, index, err)
 		}
-		tree := tlog.TileHashReader(tlog.Tree{N: int64(size), Hash: tlog.Hash(now.Hash)}, tileReader(dir))
-		for _, index := range []int{0, size / 3, size / 2, size - 1} {
-			leaf := fmt.Appendf(nil, "leaf %d", index)
-			p, err := builder.InclusionProof(ctx, uint64(index))
-			if err == nil {
-				err = proof.VerifyInclusion(rfc6962.DefaultHasher, uint64(index), now.Size, rfc6962.DefaultHasher.HashLeaf(leaf), p, now.Hash)
-			}
-			if err != nil {
-				t.Errorf("size %d, entry %d: %v", size, index, err)
-			}
-			record, err := tlog.ProveRecord(int64(size), int64(index), tree)
-			if err == nil {
-				err = tlog.CheckRecord(record, int64(size), tlog.Hash(now.Hash), int64(index), tlog.RecordHash(leaf))
-			}
-			if err != nil {
-				t.Errorf("size %d, entry %d: %v", size, index, err)
-			}
-			bundle, err := client.GetEntryBundle(ctx, f.ReadEntryBundle, uint64(index/256), now.Size)
-			if err != nil || string(bundle.Entries[index%256]) != string(leaf) {
-				t.Errorf("size %d, entry %d: %v", size, index, err)
-			}
+		record, err := tlog.ProveRecord(int64(size), int64(index), tree)
+		if err == nil {
+			err = tlog.CheckRecord(record, int64(size), tlog.Hash(root), int64(index), tlog.RecordHash(leaf))
 		}
+		if err != nil {
+			t.Errorf("size %d, entry %d: %v", size, index, err)
+		}
+		bundle, err := client.GetEntryBundle(ctx, f.ReadEntryBundle, uint64(index/256), size)
+		if err != nil || string(bundle.Entries[index%256]) != string(leaf) {
+			t.Errorf("size %d, entry %d: %v", size, index, err)
+		}
+	}
+}
+
+// TestOthersReadAPrunedLog: what is left of it.
+func TestOthersReadAPrunedLog(t *testing.T) {
+	const size, below = 150_001, 132_000
+	dir := filepath.Join(t.TempDir(), "log")
+	grow(t, dir, below, size)
+	l, err := merkle.OpenDir(dir, origin, logKey)
+	if err == nil {
+		err = errors.Join(l.Prune(t.Context(), below), l.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "tile/1/001")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	cp, _, err := merkle.Verify(t.Context(), os.DirFS(dir).(fs.ReadFileFS), l.VerifierKey(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	othersProve(t, dir, cp.Size, cp.Root[:], 0, 255, below, below+1, size-1)
+	tree := tlog.TileHashReader(tlog.Tree{N: size, Hash: tlog.Hash(cp.Root)}, tileReader(dir))
+	var old tlog.Hash
+	if root, err := tlog.TreeHash(below, tree); err != nil {
+		t.Fatal(err)
+	} else {
+		old = root
+	}
+	p, err := tlog.ProveTree(size, below, tree)
+	if err == nil {
+		err = tlog.CheckTree(p, size, tlog.Hash(cp.Root), below, old)
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 

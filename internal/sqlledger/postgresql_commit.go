@@ -363,8 +363,13 @@ func (p *postgres) write(ctx context.Context, conn *sql.Conn, ids []string, seq 
 	}
 	if fs := pl.files; len(fs) > 0 {
 		part(len(fs), "INSERT INTO @.log (name, data) SELECT * FROM ")
-		rows(&q, fs, "name bytea, data bytea", func(_ int, f merkle.File) []any { return []any{[]byte(f.Name), blob(f.Data)} })
+		rows(&q, fs, "name bytea, data bytea", func(_ int, f merkle.File) []any { return []any{[]byte(f.Name), f.Data} })
 		q.text(" ON CONFLICT (name) DO UPDATE SET data = excluded.data")
+	}
+	if names := pl.gone; len(names) > 0 {
+		part(0, "DELETE FROM @.log l USING ") // one that is not there does not matter
+		rows(&q, names, "name bytea", func(_ int, name []byte) []any { return []any{name} })
+		q.text(" WHERE l.name = w.name")
 	}
 	q.text(" RETURNING 1) SELECT count(*) FROM (" + counted + ") AS p")
 	var got int

@@ -188,6 +188,7 @@ const (
 	updateEvent
 	selectLog
 	upsertLog
+	deleteLog
 	writes
 )
 
@@ -212,6 +213,7 @@ var sqliteWrites = [writes]string{
 	updateEvent: `UPDATE bailiwick_event SET mark = ?2 WHERE id = ?1 AND mark IS NULL`,
 	selectLog:   `SELECT data FROM bailiwick_log WHERE name = ?1`,
 	upsertLog:   `INSERT INTO bailiwick_log (name, data) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET data = excluded.data`,
+	deleteLog:   `DELETE FROM bailiwick_log WHERE name = ?1`,
 }
 
 // A writer is the connection that writes, with its statements.
@@ -356,7 +358,12 @@ func (w *writer) write(ctx context.Context, id string, p plan) error {
 		}
 	}
 	for _, f := range p.files {
-		if err := w.exec(ctx, upsertLog, []byte(f.Name), blob(f.Data)); err != nil {
+		if err := w.exec(ctx, upsertLog, []byte(f.Name), f.Data); err != nil {
+			return err
+		}
+	}
+	for _, name := range p.gone { // one that is not there does not matter
+		if _, err := w.stmts[deleteLog].ExecContext(ctx, name); err != nil {
 			return err
 		}
 	}

@@ -206,7 +206,8 @@ type plan struct {
 	events         []eventRow
 	marks          []audit.Mark // of events that were stored before
 	files          []merkle.File
-	mend           bool // rows of the index that are there already are written over
+	gone           [][]byte // names of files that are taken away
+	mend           bool     // rows of the index that are there already are written over
 }
 
 type recordRow struct {
@@ -224,7 +225,13 @@ func (s *state) plan(call *call) plan {
 	var p plan
 	c := call.c
 	if call.swap != nil {
-		p.files = call.swap.files
+		for _, f := range call.swap.files {
+			if len(f.Data) > 0 {
+				p.files = append(p.files, f)
+			} else {
+				p.gone = append(p.gone, []byte(f.Name))
+			}
+		}
 	}
 	for i := range c.Records {
 		r := &c.Records[i]
@@ -284,4 +291,5 @@ func (p *plan) join(o plan) {
 	p.insert, p.update = append(p.insert, o.insert...), append(p.update, o.update...)
 	p.drop, p.flag, p.add = append(p.drop, o.drop...), append(p.flag, o.flag...), append(p.add, o.add...)
 	p.events, p.marks, p.files = append(p.events, o.events...), append(p.marks, o.marks...), append(p.files, o.files...)
+	p.gone = append(p.gone, o.gone...)
 }

@@ -39,7 +39,8 @@ var storeCases = []storeCase{
 		"is and head is nil.", testCompare},
 	{"race", "Otherwise nothing is stored, and the error wraps ErrMoved: of several swaps from one head only one can pass.", testRace},
 	{"whole", "The files appear all at the same time, or none does; whoever has read one of them reads the others, or later ones.", testWhole},
-	{"sizes", "A name has up to 64 bytes of ASCII, and a file up to 16,777,472 bytes, and none.", testSizes},
+	{"takes away", "A file without data takes away what has its name, if anything does, and is not stored.", testTakesAway},
+	{"sizes", "A name has up to 64 bytes of ASCII, and a file up to 16,777,472 bytes.", testSizes},
 	{"done context", "A context that is done is an error, and nothing is stored.", testDoneSwap},
 	{"copies", "It keeps copies of what it is given and returns copies.", testStoreCopies},
 	{"log", "OpenStore makes a Log of it.", testStoreLog},
@@ -208,13 +209,49 @@ func testWhole(ctx context.Context, s, other merkle.Store) error {
 	return errors.Join(err, <-failed, <-failed)
 }
 
+func testTakesAway(ctx context.Context, s, other merkle.Store) error {
+	if err := swapTo(ctx, s, nil, 1); err != nil {
+		return err
+	}
+	away := []merkle.File{{Name: "z"}, {Name: "tile/0/001"}, {Name: "tile/0/000", Data: []byte{}}}
+	if err := s.Swap(ctx, at(0), away); !errors.Is(err, merkle.ErrMoved) {
+		return fmt.Errorf("from another head the error is %v", err)
+	}
+	if err := says(other, 1); err != nil {
+		return err
+	}
+	for range 2 { // once more changes nothing
+		if err := s.Swap(ctx, at(1), away); err != nil {
+			return err
+		}
+		for _, f := range away {
+			if b, err := other.ReadFile(f.Name); !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s is %q with error %v", f.Name, b, err)
+			}
+		}
+		for _, name := range []string{merkle.HeadFile, "tile/entries/x001/000"} {
+			if b, err := other.ReadFile(name); err != nil || !bytes.Equal(b, at(1)) {
+				return fmt.Errorf("%s is %q with error %v", name, b, err)
+			}
+		}
+	}
+	var many []merkle.File
+	for i := range 100 {
+		many = append(many, merkle.File{Name: fmt.Sprintf("tile/0/%03d", i)})
+	}
+	if err := errors.Join(s.Swap(ctx, at(1), many), swapTo(ctx, other, at(1), 2)); err != nil {
+		return err
+	}
+	return errors.Join(says(s, 2), s.Swap(ctx, at(2), append(many, merkle.File{Name: merkle.HeadFile, Data: at(3)}, merkle.File{Name: "y", Data: at(3)})))
+}
+
 func testSizes(ctx context.Context, s, other merkle.Store) error {
 	name := strings.Repeat("x", 64)
 	large := bytes.Repeat([]byte("large\x00\xff\x80"), 16_777_472/8)
-	if err := s.Swap(ctx, nil, []merkle.File{{Name: "tile/entries/000", Data: large}, {Name: name}, {Name: merkle.HeadFile, Data: at(1)}}); err != nil {
+	if err := s.Swap(ctx, nil, []merkle.File{{Name: "tile/entries/000", Data: large}, {Name: name, Data: at(0)}, {Name: merkle.HeadFile, Data: at(1)}}); err != nil {
 		return err
 	}
-	for want, name := range map[string]string{string(large): "tile/entries/000", "": name, string(at(1)): merkle.HeadFile} {
+	for want, name := range map[string]string{string(large): "tile/entries/000", string(at(0)): name, string(at(1)): merkle.HeadFile} {
 		if b, err := other.ReadFile(name); err != nil || string(b) != want {
 			return fmt.Errorf("%s has %d bytes, not %d, or others: %v", name, len(b), len(want), err)
 		}

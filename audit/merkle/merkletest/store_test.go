@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -146,6 +147,34 @@ func TestWrongStoresFail(t *testing.T) {
 			}
 			return b, err
 		}}, "missing"},
+		"stores an empty file": {wrongStore{
+			swap: func(s merkle.Store, ctx context.Context, head []byte, files []merkle.File) error {
+				files = slices.Clone(files)
+				for i := range files {
+					if len(files[i].Data) == 0 {
+						files[i].Data = []byte("none")
+					}
+				}
+				return s.Swap(ctx, head, files)
+			},
+			read: func(s merkle.Store, name string) ([]byte, error) {
+				b, err := s.ReadFile(name)
+				if string(b) == "none" {
+					b = nil
+				}
+				return b, err
+			},
+		}, "takes away"},
+		"takes nothing away": {wrongStore{swap: func(s merkle.Store, ctx context.Context, head []byte, files []merkle.File) error {
+			return s.Swap(ctx, head, slices.DeleteFunc(slices.Clone(files), func(f merkle.File) bool { return len(f.Data) == 0 }))
+		}}, "takes away"},
+		"takes away from another head": {wrongStore{swap: func(s merkle.Store, ctx context.Context, head []byte, files []merkle.File) error {
+			err := s.Swap(ctx, head, files)
+			if err != nil && len(files[0].Data) == 0 {
+				s.Swap(ctx, now(s), files)
+			}
+			return err
+		}}, "takes away"},
 		"cuts what is large": {wrongStore{swap: func(s merkle.Store, ctx context.Context, head []byte, files []merkle.File) error {
 			cut := append([]merkle.File(nil), files...)
 			for i := range cut {
