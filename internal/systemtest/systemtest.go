@@ -39,6 +39,7 @@ var laws = []struct {
 	{"nobody ends their own standing", nobodyEndsTheirOwnStanding},
 	{"nothing tells who the erased was", nothingTellsWhoTheErasedWas},
 	{"erasing goes on where it stopped", erasingGoesOnWhereItStopped},
+	{"pruning takes two", pruningTakesTwo},
 	{"reopening must fit", reopeningMustFit},
 	{"an earlier clock after a restart revives nothing", earlierClockRevivesNothing},
 	{"keys are kept apart", keysAreKeptApart},
