@@ -171,6 +171,11 @@ func (s *scene) found(t *testing.T, dir string) (how, differs string) {
 		return err.Error(), ""
 	}
 	defer l.Close()
+	return s.shows(t, l)
+}
+
+// shows is found for a log that does open.
+func (s *scene) shows(t *testing.T, l Log) (how, differs string) {
 	n := 0
 	cp, first, err := Verify(t.Context(), l, l.VerifierKey(), func(i uint64, leaf []byte) error {
 		if differs == "" && (int(i) >= len(s.leaves) || !bytes.Equal(leaf, s.leaves[i])) {
