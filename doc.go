@@ -25,9 +25,15 @@
 // # What is decided by the policy
 //
 // A [Policy] is one document with a section for each package. The system's own operations are actions in it too:
-// "identity:register" on "identity/" and a kind; "identity:activate", "identity:leave", "identity:complete" and so on, "grant:revoke",
+// "identity:register" on "identity/" and a kind; "identity:activate", "identity:leave", "identity:complete" and so on, "identity:hold", "identity:unhold" and "identity:erase", "grant:revoke",
 // "credential:revoke", "delegation:create" and "delegation:revoke" on "identity/" and the ID of the subject; "group:join" and "group:leave" on "group/" and its name; "policy:tighten" on
-// "policy"; "clock:reset" on "clock".
+// "policy"; "clock:reset" on "clock"; "log:prune" on "log".
+//
+// # Erasing and retention
+//
+// Who somebody was can be erased after they have left ([System.Erase]), and the beginning of the log can be pruned ([System.Prune]). Both take two
+// humans, and neither is done to what is on hold ([lifecycle.Manager.Hold]). The log never held what is erased, only salted commitments to it, so that every proof is as good
+// as before; of what is pruned, the log says that it was.
 //
 // # Where state is
 //

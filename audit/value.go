@@ -158,8 +158,8 @@ func (s *Store) Opening(ctx context.Context, commitment Digest) (Opening, error)
 	return o, err
 }
 
-// Hold commits what is kept for events that reach the log without the ledger: see package stream. It is idempotent.
-func (s *Store) Hold(ctx context.Context, events ...*Event) error {
+// Keep commits what is kept for events that reach the log without the ledger: see package stream. It is idempotent.
+func (s *Store) Keep(ctx context.Context, events ...*Event) error {
 	c := Change{ID: s.changeID()}
 	for _, e := range events {
 		c.Records = append(c.Records, e.values()...)

@@ -102,7 +102,7 @@ func (r *Recorder) put(ctx context.Context, batch []*item) (err error) {
 		}
 		leaves = append(leaves, it.leaf)
 	}
-	if err := r.cfg.Store.Hold(ctx, events...); err != nil {
+	if err := r.cfg.Store.Keep(ctx, events...); err != nil {
 		return err
 	}
 	first, err := r.cfg.Log.Append(ctx, leaves)

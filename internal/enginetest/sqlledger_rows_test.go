@@ -115,6 +115,22 @@ func TestSQLBadRows(t *testing.T) {
 	})
 }
 
+// Of two rows of one record neither is taken for the record.
+func TestSQLTwoRowsOfOneRecord(t *testing.T) {
+	onBoth(t, func(t *testing.T, d *sqlDatabase) {
+		if d.server == nil {
+			return // SQLite cannot be made to have them
+		}
+		l := d.node(t)
+		mustCommit(t, l, put("x", "x", 1, "a"))
+		d.exec(t, "ALTER TABLE @record DROP CONSTRAINT record_kind_id_key")
+		d.exec(t, "INSERT INTO @record (no, version, kind, id, keys, bytes) SELECT 99, 7, kind, id, keys, bytes FROM @record")
+		if r, err := l.Load(t.Context(), "k", "x"); !errors.Is(err, audit.ErrSeal) {
+			t.Error(r, err)
+		}
+	})
+}
+
 // A table of a newer version, or of another shape, is refused; it is never mended.
 func TestSQLOtherTables(t *testing.T) {
 	check := func(t *testing.T, d *sqlDatabase, says string) {

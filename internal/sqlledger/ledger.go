@@ -177,6 +177,9 @@ func (l *Ledger) Load(ctx context.Context, kind audit.Kind, id audit.ID) (audit.
 					continue
 				}
 			}
+			if found { // the constraint against it is gone
+				return fmt.Errorf("%w: %s %q is there twice", audit.ErrSeal, kind, id)
+			}
 			if err := fill(&r, version, keys, bytes); err != nil {
 				return err
 			}
