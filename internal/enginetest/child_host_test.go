@@ -341,6 +341,22 @@ func commands() map[string]func(ctx context.Context, h *host, a args) (value, er
 			row := audit.Row[claim]{ID: audit.ID(a.Key), Value: claim{a.Key, a.As}}
 			return value{}, h.store.Commit(ctx, audit.Tx{Writes: []audit.Write{h.nonces.Put(row, e)}})
 		},
+		"fill": func(ctx context.Context, h *host, a args) (value, error) {
+			var tx audit.Tx
+			for i := range a.N {
+				row := audit.Row[claim]{ID: audit.ID(fmt.Sprintf("%s-%06d", a.Tag, i)), Value: claim{Key: fmt.Sprintf("%s-%d", a.Tag, i)}}
+				tx.Writes = append(tx.Writes, h.claims.Put(row, h.store.NewEvent("test.filled", audit.Actor{}, audit.EventID{})))
+			}
+			return value{}, h.store.Commit(ctx, tx)
+		},
+		"inspection": func(ctx context.Context, h *host, a args) (value, error) {
+			found, err := h.store.VerifyState(ctx, h.sys.Log(), audit.Inspection{Scratch: a.Key, Every: a.For})
+			v := value{N: len(found)}
+			for _, f := range found {
+				v.Problems = append(v.Problems, fmt.Sprint(f.ID, " ", f.Problem))
+			}
+			return v, err
+		},
 		"flush": func(ctx context.Context, h *host, _ args) (value, error) {
 			err := h.sys.Flush(ctx)
 			return value{Size: h.size()}, err
