@@ -78,6 +78,12 @@ func (l *LedgerLog) AppendMarked(ctx context.Context, size uint64, leaves [][]by
 // Prune removes what of the log lies before an index, as [merkle.StoreLog.Prune] does. See the package's documentation for what has to be in the log before.
 func (l *LedgerLog) Prune(ctx context.Context, below uint64) error { return l.log.Prune(ctx, below) }
 
+// Restore appends what a copy of the log has more, as [merkle.StoreLog.Restore] does: for a database that was restored to an earlier state. The events get no marks,
+// and those that the database has lost are not there: that is [ErrRewound] to a [Relay].
+func (l *LedgerLog) Restore(ctx context.Context, from merkle.Files) error {
+	return l.log.Restore(ctx, from)
+}
+
 // A ledgerStore is the log of a ledger as a store.
 type ledgerStore struct{ ledger LogLedger }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -62,4 +63,38 @@ func TestSystemOnAPrunedLog(t *testing.T) {
 			t.Error(size)
 		}
 	})
+}
+
+// TestLogOfALedgerIsPrunedAndRestored: in a ledger that has lost the log, or never had it, it is as in the copy.
+func TestLogOfALedgerIsPrunedAndRestored(t *testing.T) {
+	ctx, dir, ledger := t.Context(), t.TempDir(), audit.NewMemory()
+	log := must(audit.OpenLedgerLog(ctx, ledger.(audit.LogLedger), origin, signKey))
+	n := newNode(ledger, 0)
+	relay := must(audit.NewRelay(n.Store, log, audit.RelayConfig{}))
+	for i := range 700 {
+		must(0, n.put(audit.ID(fmt.Sprint(i%7)), i))
+	}
+	must(0, relay.Flush(ctx))
+	cp := must(merkle.Mirror(ctx, log, log.VerifierKey(), dir))
+	must(0, log.Prune(ctx, 600))
+	if first := must(relay.Reader().First(cp)); first != 512 {
+		t.Error(first)
+	}
+	must(0, n.put("x", 1))
+	must(0, relay.Flush(ctx))
+
+	other := audit.NewMemory()
+	restored := must(audit.OpenLedgerLog(ctx, other.(audit.LogLedger), origin, signKey))
+	must(0, restored.Restore(ctx, must(os.OpenRoot(dir))))
+	r := must(merkle.NewReader(restored, restored.VerifierKey()))
+	if now := must(r.Checkpoint()); now.Size != 700 || now.Root != cp.Root {
+		t.Error(now)
+	}
+	if err := log.Restore(ctx, restored); !errors.Is(err, merkle.ErrRewound) {
+		t.Error(err)
+	}
+	m := newNode(other, 0)
+	if err := must(audit.NewRelay(m.Store, restored, audit.RelayConfig{})).Flush(ctx); !errors.Is(err, audit.ErrRewound) {
+		t.Error(err)
+	}
 }

@@ -23,7 +23,8 @@ var ErrLocked = errors.New("merkle: the log is open elsewhere")
 // what cannot be, is said in the package's documentation.
 type Dir struct {
 	dir, origin, vkey string
-	mark              string // see [WithMark]
+	mark              string      // see [WithMark]
+	lost              *Checkpoint // see [WithLoss]
 	key               crypto.Signer
 	hook              func(step) error // for tests
 	read              *os.Root         // for when there is another writer
@@ -43,6 +44,30 @@ type DirOption func(*Dir)
 // that has not come as far as its mark, or does not go on from it, is not opened. The mark is written each time that the directory is; the file may be
 // what a new log begins with, but is not made anew for a log that has entries. An empty name is no mark.
 func WithMark(file string) DirOption { return func(l *Dir) { l.mark = file } }
+
+// WithLoss accepts, for once, that a log's end is lost up to a checkpoint that it had: a mark that is there, or before that, is not [ErrRewound] although the
+// log does not reach it, and is written anew. It is for a log of which no copy is newer than the one that was restored: see [Restore]. Whoever has seen the
+// checkpoint will find that the log has two histories, as soon as it has grown, and is to be told why. Without it nothing of that kind is ever accepted.
+func WithLoss(lost Checkpoint) DirOption { return func(l *Dir) { l.lost = &lost } }
+
+// newDir returns a log directory that is not open.
+func newDir(dir, origin string, key crypto.Signer, options []DirOption) (*Dir, error) {
+	if err := canon.CheckName(origin, '/'); err != nil {
+		return nil, fmt.Errorf("merkle: origin: %w", err)
+	}
+	vkey, err := VerifierKey(origin, key)
+	if err != nil {
+		return nil, err
+	}
+	l := &Dir{dir: dir, origin: origin, vkey: vkey, key: key}
+	for _, o := range options {
+		o(l)
+	}
+	if l.lost != nil && l.lost.Origin != origin {
+		return nil, fmt.Errorf("merkle: log %s: what was lost is of %q", origin, l.lost.Origin)
+	}
+	return l, nil
+}
 
 // OpenDir opens the log in dir for writing, and begins one if there is none. The origin is a name such as "example.org/gateway", of ASCII
 // letters, digits and . _ - @ = ~ : / only. The key is an Ed25519 key, the same at every opening. A log that another writer has
@@ -65,16 +90,9 @@ func OpenDir(dir, origin string, key crypto.Signer, options ...DirOption) (*Dir,
 // [Dir.Append] is [ErrLocked] until that writer has closed it or its process has ended. Whoever appends first after that is the writer from
 // then on. There must be a log, or nobody else to begin it.
 func ShareDir(dir, origin string, key crypto.Signer, options ...DirOption) (*Dir, error) {
-	if err := canon.CheckName(origin, '/'); err != nil {
-		return nil, fmt.Errorf("merkle: origin: %w", err)
-	}
-	vkey, err := VerifierKey(origin, key)
+	l, err := newDir(dir, origin, key, options)
 	if err != nil {
 		return nil, err
-	}
-	l := &Dir{dir: dir, origin: origin, vkey: vkey, key: key}
-	for _, o := range options {
-		o(l)
 	}
 	if err := l.take(); err != nil && !errors.Is(err, ErrLocked) {
 		return nil, err
@@ -117,12 +135,12 @@ func (l *Dir) take() error {
 	if err != nil {
 		return fmt.Errorf("merkle: log directory: %w", err)
 	}
-	w, err := openDirWriter(d, l.origin, l.key, l.mark, l.seen)
+	w, err := openDirWriter(d, l)
 	if err != nil {
 		d.close()
 		return err
 	}
-	l.w = w
+	l.w, l.lost = w, nil
 	return l.saw(*w.signed.Load())
 }
 

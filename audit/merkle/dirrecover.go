@@ -1,7 +1,6 @@
 package merkle
 
 import (
-	"crypto"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,15 +9,12 @@ import (
 
 // openDirWriter opens the log in d for writing, or begins one if there is none. Its checkpoint, tiles, journal and mark are checked against each
 // other, in a time that does not grow with the log. What the journal has and the tiles do not is published. After an error nothing was changed but that.
-func openDirWriter(d *dirFiles, origin string, key crypto.Signer, mark string, seen *Checkpoint) (_ *dirWriter, err error) {
-	w := &dirWriter{files: d, seen: seen, full: map[string][]byte{}, journal: &journal{disk: d.disk}, room: make(chan struct{})}
-	if w.signer, err = NewSigner(origin, key); err != nil {
+func openDirWriter(d *dirFiles, l *Dir) (_ *dirWriter, err error) {
+	w := &dirWriter{files: d, seen: l.seen, vkey: l.vkey, full: map[string][]byte{}, journal: &journal{disk: d.disk}, room: make(chan struct{})}
+	if w.signer, err = NewSigner(l.origin, l.key); err != nil {
 		return nil, err
 	}
-	if w.vkey, err = VerifierKey(origin, key); err != nil {
-		return nil, err
-	}
-	if w.mark, err = openMark(mark, d.disk.hook); err != nil {
+	if w.mark, err = openMark(l.mark, l.lost, d.disk.hook); err != nil {
 		return nil, err
 	}
 	if err = w.open(); err != nil {
@@ -91,7 +87,7 @@ func (w *dirWriter) begin(p *replay) error {
 	}
 	w.published = cp
 	w.signed.Store(&signed)
-	return nil
+	return w.mark.catchUp(signed)
 }
 
 // recover goes on with a log.
@@ -166,16 +162,7 @@ func (w *dirWriter) goOn(p *replay) error {
 	if err := w.mark.catchUp(p.last); err != nil {
 		return err
 	}
-	var outgrown []string // since the journal begins; what had been outgrown by then is not there any more
-	for level := 0; level < len(w.edge.tiles); level++ {
-		for n := p.base >> (tileHeight * (level + 1)); n < p.size>>(tileHeight*(level+1)); n++ {
-			outgrown = append(outgrown, tilePath(level, n, tileWidth)+".p")
-			if level == 0 {
-				outgrown = append(outgrown, tilePath(entryLevel, n, tileWidth)+".p")
-			}
-		}
-	}
-	if err := w.files.disk.removeAll(outgrown); err != nil {
+	if err := w.files.disk.removeAll(outgrown(p.base, p.size)); err != nil { // what had been outgrown by then is not there any more
 		return err
 	}
 	p.old = append(p.old, p.files...)
@@ -187,4 +174,17 @@ func (w *dirWriter) goOn(p *replay) error {
 	f, err := w.files.disk.root.OpenFile(name, os.O_RDWR, 0)
 	j.last = segment{number: p.number, name: name, f: f, nonce: p.nonce, length: p.length, off: p.off, end: p.size}
 	return err
+}
+
+// outgrown returns the directories of the bundles and tiles that were partial at one size, or at one in between, and are full at another.
+func outgrown(from, to uint64) (dirs []string) {
+	for level := 0; to>>(tileHeight*(level+1)) > 0; level++ {
+		for n := from >> (tileHeight * (level + 1)); n < to>>(tileHeight*(level+1)); n++ {
+			dirs = append(dirs, tilePath(level, n, tileWidth)+".p")
+			if level == 0 {
+				dirs = append(dirs, tilePath(entryLevel, n, tileWidth)+".p")
+			}
+		}
+	}
+	return dirs
 }

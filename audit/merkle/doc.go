@@ -3,7 +3,7 @@
 //
 // A log is what https://c2sp.org/tlog-tiles describes, with checkpoints after https://c2sp.org/tlog-checkpoint signed by Ed25519, and leaves
 // hashed after RFC 6962 section 2.1. A directory has one writer, a [Store] any number. What is appended is durable, and covered by a signed
-// checkpoint, before [Log.Append] returns. [Mirror] copies a log into a directory, and finds one that was set back.
+// checkpoint, before [Log.Append] returns. [Mirror] copies a log into a directory, and finds one that was set back; [Restore] makes a log of the copy.
 //
 // A [Reader] believes no file: a [Tree] proves by it what is in the log at one checkpoint. [VerifyInclusion], [VerifyConsistency] and
 // [VerifyInclusions] need no log; neither does a [TlogProof], which has all that is needed in one file.
@@ -49,4 +49,18 @@
 //
 // Whoever has last seen the log at a smaller size than the index, as a mirror, a mark or a node, cannot check any more whether it goes on from there. A mirror
 // keeps what it has, and is where what was pruned can be kept.
+//
+// # Backup and restore
+//
+// [Mirror] copies a log of any kind while it is written, and again what is new: each time the copy is whole, checked, and durable before Mirror returns. An entry that
+// was acknowledged since, or in a directory that is read from outside is not published yet, is not in it. [Restore] makes a log directory of a copy, also in place, and of a directory with an older
+// log of which the copy is newer. [StoreLog.Restore] brings a log in a database that was set back up to a copy.
+//
+// A directory's files can be copied as well, one by one while it is written: the checkpoint first, and then all below tile; again, if one was listed that had
+// vanished when it was read. That is a copy for Restore. The journal is no part of it: copied at another moment than the checkpoint it may begin after
+// it or end before it, and then the log does not open. A snapshot of a whole file system at one moment has the journal too, and opens as after a crash.
+//
+// What the newest copy does not have is lost. The log would go on from there with other entries under the same indexes, and with a mark it does not open:
+// [ErrRewound]. [WithLoss] accepts that, for a checkpoint that is named. Everybody who has seen one beyond the copy will find that the log has two histories,
+// [ErrForked], and is to be told.
 package merkle

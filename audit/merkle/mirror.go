@@ -143,9 +143,6 @@ func (m *mirror) begin(r *Reader, now Checkpoint) (e edge, err error) {
 	if err != nil || first == 0 {
 		return e, err
 	}
-	if first == now.Size {
-		return e, fmt.Errorf("the last entries of log %s are not there", now.Origin)
-	}
 	for level, bound := range prunable(first, now.Size) { // what is left of a call before the log was pruned as far
 		tiles, err := tilesBelow(m.root, level, bound)
 		for _, n := range tiles {
@@ -155,6 +152,14 @@ func (m *mirror) begin(r *Reader, now Checkpoint) (e edge, err error) {
 			return e, err
 		}
 	}
+	return copyFirst(r, now, first, m.put)
+}
+
+// copyFirst calls put with what a pruned log has left before its first entry, checked, and returns the edge of the tree there.
+func copyFirst(r *Reader, now Checkpoint, first uint64, put func(File) error) (e edge, err error) {
+	if first == now.Size {
+		return e, fmt.Errorf("the last entries of log %s are not there", now.Origin)
+	}
 	t, err := r.Tree(now)
 	if err != nil {
 		return e, err
@@ -163,9 +168,12 @@ func (m *mirror) begin(r *Reader, now Checkpoint) (e edge, err error) {
 	if err != nil {
 		return e, err
 	}
-	files := []File{{Name: tilePath(entryLevel, 0, tileWidth)}}
+	bundle := File{Name: tilePath(entryLevel, 0, tileWidth)}
 	for _, leaf := range leaves {
-		files[0].Data = appendLeaf(files[0].Data, leaf)
+		bundle.Data = appendLeaf(bundle.Data, leaf)
+	}
+	if err := put(bundle); err != nil {
+		return e, err
 	}
 	w, err := t.way(0, 0)
 	if err != nil {
@@ -176,10 +184,7 @@ func (m *mirror) begin(r *Reader, now Checkpoint) (e edge, err error) {
 		for _, h := range w[l][tileWidth:] {
 			tile.Data = append(tile.Data, h[:]...)
 		}
-		files = append(files, tile)
-	}
-	for _, f := range files {
-		if err := m.put(f); err != nil {
+		if err := put(tile); err != nil {
 			return e, err
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"testing"
 	"time"
 
@@ -31,7 +33,53 @@ func TestLogInDatabase(t *testing.T) {
 				}
 				return l
 			})
+			t.Run("pruned and restored", func(t *testing.T) { prunedAndRestored(t, database) })
 		})
+	}
+}
+
+// prunedAndRestored prunes a log in a database, and restores its copy into another one.
+func prunedAndRestored(t *testing.T, database func(t *testing.T) *sqlDatabase) {
+	ctx, dir := t.Context(), t.TempDir()
+	l, err := merkle.OpenStore(ctx, anyLeaves{database(t).node(t)}, origin, logKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var leaves [][]byte
+	for i := range 20_000 {
+		leaves = append(leaves, fmt.Appendf(nil, "leaf %d", i))
+	}
+	if _, err := l.Append(ctx, leaves); err != nil {
+		t.Fatal(err)
+	}
+	cp, err := merkle.Mirror(ctx, l, l.VerifierKey(), dir)
+	if err == nil {
+		err = l.Prune(ctx, 19_000)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, first, err := merkle.Verify(ctx, l, l.VerifierKey(), nil)
+	if err != nil || now.Root != cp.Root || first != 19_000/256*256 {
+		t.Error(first, err)
+	}
+	if _, err := l.ReadFile("tile/0/073"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	again, err := merkle.OpenStore(ctx, anyLeaves{database(t).node(t)}, origin, logKey)
+	if err == nil {
+		err = again.Restore(ctx, root)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now, first, err := merkle.Verify(ctx, again, again.VerifierKey(), nil); err != nil || now.Root != cp.Root || first != 0 {
+		t.Error(first, err)
 	}
 }
 
