@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"time"
 
@@ -122,4 +123,43 @@ func Example() {
 	// Output:
 	// denied: 0 of 1 approvals: need members of [sre]
 	// true <nil>
+}
+
+// Dan has left. Who he was is erased: that takes two, and a hold keeps it from being done.
+func ExampleSystem_Erase() {
+	policy, _ := bailiwick.ParsePolicy([]byte(`{
+	  "rbac": {"roles": [{"name": "privacy", "permissions": [{"actions": ["identity:*"], "resources": ["identity/*"]}]}],
+	           "assignments": [{"id": "privacy", "group": "privacy", "role": "privacy", "scope": ["**"], "mode": "active"}]},
+	  "jit": {"rules": []}}`))
+	ann, _ := identity.New(identity.KindHuman, "ann", "sso", "privacy")
+	bob, _ := identity.New(identity.KindHuman, "bob", "sso", "privacy")
+	dan, _ := identity.New(identity.KindHuman, "dan", "sso")
+	sys, signIn := open(policy, ann, bob, dan)
+	ctx := context.Background()
+	defer sys.Close(ctx)
+
+	people := sys.Lifecycle()
+	for _, happens := range []lifecycle.Event{lifecycle.Leave, lifecycle.Complete} { // see System.Leave for what else that needs
+		people.Apply(ctx, signIn("ann"), dan.ID, happens)
+	}
+	people.Hold(ctx, signIn("ann"), dan.ID, "case/2026-17")
+	_, err := sys.Erase(ctx, signIn("ann"), dan.ID)
+	fmt.Println("on hold:", errors.Is(err, lifecycle.ErrHeld))
+	for _, who := range []string{"ann", "bob"} {
+		lifted, _ := people.Unhold(ctx, signIn(who), dan.ID, "case/2026-17")
+		fmt.Println("lifted by", who, lifted)
+	}
+	for _, who := range []string{"ann", "bob"} {
+		erased, _ := sys.Erase(ctx, signIn(who), dan.ID)
+		fmt.Println("erased by", who, erased.Done)
+	}
+	left, _ := people.Identity(ctx, dan.ID)
+	fmt.Printf("his handle: %q\n", left.Handle)
+	// Output:
+	// on hold: true
+	// lifted by ann false
+	// lifted by bob true
+	// erased by ann false
+	// erased by bob true
+	// his handle: ""
 }
