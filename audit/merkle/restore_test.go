@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -181,10 +182,9 @@ func TestRestoreOfAPrunedLog(t *testing.T) {
 		}
 		p.whole(t, dir, p.sized[at], p.first[at])
 	}
-	os.RemoveAll(dir)
-	if err := Restore(t.Context(), &rationed{Files: mapFiles(p.copies[1]), left: 10}, dir, logOrigin, logKey(0)); !errors.Is(err, errInjected) {
-		t.Fatal(err)
-	}
+	left := maps.Clone(p.copies[0]) // of a copy that was not pruned, without the checkpoint
+	delete(left, checkpointFile)
+	restore(t, dir, left)
 	if err := Restore(t.Context(), mapFiles(p.copies[2]), dir, logOrigin, logKey(0)); err != nil {
 		t.Fatal(err)
 	}
@@ -265,9 +265,15 @@ func TestRestoreRefuses(t *testing.T) {
 		}
 	}
 	restore(t, dir, p.logs[0])
+	if err := Restore(t.Context(), &rationed{Files: mapFiles(p.copies[1]), left: 5}, dir, logOrigin, logKey(0)); !errors.Is(err, errInjected) {
+		t.Error(err)
+	}
 	l, err := OpenDir(dir, logOrigin, logKey(0))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if size, err := l.Append(t.Context(), nil); err != nil || size != 600 {
+		t.Error("after a copy that ended early:", size, err)
 	}
 	if err := Restore(t.Context(), mapFiles(p.copies[1]), dir, logOrigin, logKey(0)); !errors.Is(err, ErrLocked) {
 		t.Error(err)
@@ -287,6 +293,66 @@ func bytesFlipped(b []byte) []byte {
 	b = bytes.Clone(b)
 	b[len(b)/2] ^= 1
 	return b
+}
+
+// TestLossIsAcceptedOnce: an end that the mark has and the log has not, and nothing else; and then the mark is the log's.
+func TestLossIsAcceptedOnce(t *testing.T) {
+	p := newPast(t, 600, -1, 30, -1)
+	root := memoryDir(t)
+	dir, mark := filepath.Join(root, "log"), filepath.Join(root, "m")
+	lost, err := ParseCheckpoint(p.copies[1][checkpointFile], logVKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, there := range map[string]map[string][]byte{"older": p.logs[0], "none": nil} {
+		restore(t, dir, there)
+		if err := os.WriteFile(mark, lost.Note, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i, options := range [][]DirOption{{WithMark(mark)}, {WithMark(mark), WithLoss(lost)}, {WithMark(mark)}} {
+			l, err := OpenDir(dir, logOrigin, logKey(0), options...)
+			if (err == nil) != (i > 0) || err != nil && !errors.Is(err, ErrRewound) {
+				t.Fatal(what, i, err)
+			}
+			if err == nil {
+				l.Close()
+			}
+		}
+	}
+	restore(t, dir, nil)
+	fork, err := OpenDir(dir, logOrigin, logKey(0))
+	if err == nil {
+		_, err = fork.Append(t.Context(), someLeaves(9, 900))
+	}
+	if err := errors.Join(err, fork.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(mark, lost.Note, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenDir(dir, logOrigin, logKey(0), WithMark(mark), WithLoss(lost)); !errors.Is(err, ErrForked) {
+		t.Error(err)
+	}
+}
+
+// TestRestoreMakesAllDurable, what is there already, too.
+func TestRestoreMakesAllDurable(t *testing.T) {
+	p, dir := newPast(t, 900, -1), filepath.Join(memoryDir(t), "log")
+	restore(t, dir, p.copies[0])
+	synced := map[string]bool{}
+	err := Restore(t.Context(), mapFiles(p.copies[0]), dir, logOrigin, logKey(0), func(l *Dir) {
+		l.hook = func(s step) error { synced[s.name] = synced[s.name] || s.op == opSync; return nil }
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range Paths(900) {
+		for ; name != "."; name = filepath.Dir(name) {
+			if !synced[name] {
+				t.Errorf("%s is not durable", name)
+			}
+		}
+	}
 }
 
 // TestRestoreMendsWhatIsThere: files that are not as they should be are written anew.
@@ -414,6 +480,7 @@ func TestCopyOfALogThatIsWritten(t *testing.T) {
 	done := make(chan struct{})
 	var writer sync.WaitGroup
 	writer.Go(func() {
+		shown := time.Now()
 		for from := 0; from < len(n.leaves); {
 			select {
 			case <-done:
@@ -425,13 +492,14 @@ func TestCopyOfALogThatIsWritten(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if from += more; from%50 == 0 {
+			if from += more; time.Since(shown) > 10*time.Millisecond {
 				l.Publish(context.Background())
+				shown = time.Now()
 			}
 		}
 	})
 	opened, refused, vanished, restored := [3]int{}, [3]int{}, 0, 0
-	for i := range 150 * rounds(t, 1) {
+	for i := 0; restored < rounds(t, 10) && i < 10_000; i++ {
 		order := [][]string{{checkpointFile, "tile"}, {journalDir, checkpointFile, "tile"}, {checkpointFile, journalDir, "tile"}}[i%3]
 		os.RemoveAll(to)
 		var all error
