@@ -374,6 +374,39 @@ func TestPruningIsRefused(t *testing.T) {
 	}
 }
 
+// TestPrunedLogIsTakenOver by whoever has tried to have it since it was as large.
+func TestPrunedLogIsTakenOver(t *testing.T) {
+	dir := filepath.Join(memoryDir(t), "log")
+	writer := share(t, dir)
+	if _, err := writer.Append(t.Context(), someLeaves(0, 600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tried, idle := share(t, dir), share(t, dir)
+	defer tried.Close()
+	defer idle.Close()
+	if _, err := writer.Append(t.Context(), someLeaves(600, 3000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tried.Append(t.Context(), nil); !errors.Is(err, ErrLocked) {
+		t.Fatal(err)
+	}
+	if err := errors.Join(writer.Prune(t.Context(), 3000), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := idle.Append(t.Context(), nil); !errors.Is(err, ErrPruned) {
+		t.Error("one who has seen the log only before:", err)
+	}
+	if size, err := tried.Append(t.Context(), nil); err != nil || size != 3600 {
+		t.Error(size, err)
+	}
+}
+
 // prunedStory is a log that is pruned, and then more.
 func prunedStory(t *testing.T, dir string, hook func(step) error, begin func()) error {
 	l, err := OpenDir(dir, logOrigin, logKey(0), func(l *Dir) { l.hook = hook })
