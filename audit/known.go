@@ -18,6 +18,8 @@ type known struct {
 	at    []uint64  // where each is in the log
 	since time.Time // when the earliest of them was made
 	from  uint64    // where they begin: before that, others may be in the log
+
+	pruned bool // nothing before from is left of the log; then since is the earliest time of all
 }
 
 func (id EventID) time() time.Time {
@@ -31,7 +33,7 @@ func (k *known) add(ids []EventID, at []uint64) {
 			delete(k.ids, id)
 		}
 		k.order, k.at = append([]EventID(nil), k.order[half:]...), append([]uint64(nil), k.at[half:]...)
-		k.from, k.since = k.at[0], k.order[0].time()
+		k.from, k.since, k.pruned = k.at[0], k.order[0].time(), false
 	}
 	for _, id := range ids {
 		k.ids[id] = struct{}{}
@@ -54,13 +56,14 @@ func (r *Relay) fresh(id EventID) error {
 		return err
 	}
 	_, logged := r.known.ids[id]
-	if !logged && r.known.from > 0 && id.time().Before(r.known.since.Add(relaySlack)) {
+	if !logged && !r.known.pruned && r.known.from > 0 && id.time().Before(r.known.since.Add(relaySlack)) {
 		var err error
-		if logged, err = r.search(id); errors.Is(err, merkle.ErrPruned) {
-			return fmt.Errorf("%w: event %s: %w", errMarkMissing, id, err)
-		} else if err != nil {
+		if logged, err = r.search(id); err != nil {
 			return err
 		}
+	}
+	if !logged && r.known.pruned && id.time().Before(r.known.since) { // what is younger is taken to have come after what was pruned
+		return fmt.Errorf("%w: event %s: %w", errMarkMissing, id, merkle.ErrPruned)
 	}
 	if logged {
 		return fmt.Errorf("%w: event %s", errMarkTaken, id)
@@ -103,20 +106,27 @@ func (r *Relay) search(id EventID) (found bool, err error) {
 		if end = begin; found || !late {
 			break
 		}
-		if pruned { // what is younger than the oldest that is left is taken to have been after what is not
-			oldest := r.known.since
-			for _, e := range ids {
-				if e.time().Before(oldest) {
-					oldest = e.time()
-				}
-			}
-			if id.time().Before(oldest) {
-				return false, err
-			}
-			break
+		if !pruned {
+			continue
 		}
+		if r.known.from == begin {
+			r.known.pruned, r.known.since = true, earliest(r.known.order)
+		} else if len(ids) > 0 && id.time().Before(earliest(ids)) {
+			return false, fmt.Errorf("%w: event %s: %w", errMarkMissing, id, err)
+		}
+		break
 	}
 	return found, nil
+}
+
+// earliest returns the time of the earliest of the IDs, and the zero time for none.
+func earliest(ids []EventID) (first time.Time) {
+	for i, id := range ids {
+		if t := id.time(); i == 0 || t.Before(first) {
+			first = t
+		}
+	}
+	return first
 }
 
 // before is [entriesBefore] in the relay's log.

@@ -345,14 +345,14 @@ func (r *Relay) markTail(ctx context.Context) error {
 		return err
 	}
 	var tail []Entry
-	first := cp.Size
+	first, pruned := cp.Size, false
 	for first > 0 && len(tail) < relayBatch {
 		entries, begin, err := r.before(cp, first, relayBatch)
 		if err != nil && !errors.Is(err, merkle.ErrPruned) {
 			return err
 		}
 		tail, first = append(entries, tail...), begin
-		if err != nil {
+		if pruned = err != nil; pruned {
 			break
 		}
 	}
@@ -362,7 +362,9 @@ func (r *Relay) markTail(ctx context.Context) error {
 		return nil
 	}
 	ids, at := placesOf(tail)
-	r.known.since = ids[0].time()
+	if r.known.since = ids[0].time(); pruned {
+		r.known.pruned, r.known.since = true, earliest(ids)
+	}
 	r.known.add(ids, at)
 	if err = r.mark(ctx, ids, at); errors.Is(err, ErrRewound) {
 		r.moved, err = r.remark(ctx, tail)

@@ -130,6 +130,7 @@ func (l *Dir) take() error {
 	}
 	d, err := openDir(l.dir, l.hook)
 	if errors.Is(err, ErrLocked) {
+		l.look()
 		return err
 	}
 	if err != nil {
@@ -142,6 +143,21 @@ func (l *Dir) take() error {
 	}
 	l.w, l.lost = w, nil
 	return l.saw(*w.signed.Load())
+}
+
+// look remembers where the log is that another writer has, if it goes on from what was seen. What shows that it does may be pruned by the time that it is
+// taken over.
+func (l *Dir) look() {
+	if l.read == nil || l.seen == nil {
+		return
+	}
+	r, err := NewReader(l.read, l.vkey)
+	if err != nil {
+		return
+	}
+	if cp, err := r.Checkpoint(); err == nil && cp.Size > l.seen.Size && r.GoesOn(*l.seen, cp) == nil {
+		l.seen = &cp
+	}
 }
 
 // writer returns the writer, if l is it.

@@ -52,9 +52,10 @@
 //
 // # Backup and restore
 //
-// [Mirror] copies a log of any kind while it is written, and again what is new: each time the copy is whole, checked, and durable before Mirror returns. An entry that
-// was acknowledged since, or in a directory that is read from outside is not published yet, is not in it. [Restore] makes a log directory of a copy, also in place, and of a directory with an older
-// log of which the copy is newer. [StoreLog.Restore] brings a log in a database that was set back up to a copy.
+// [Mirror] copies a log of any kind while it is written, and again what is new: each time the copy is whole, checked, and durable before Mirror returns. An
+// entry that was acknowledged since, or in a directory that is read from outside is not published yet, is not in it. [Restore] makes a log directory
+// of a copy, also in place, and of a directory with an older log of which the copy is newer. [StoreLog.Restore] brings a log in a database that was set
+// back up to a copy.
 //
 // A directory's files can be copied as well, one by one while it is written: the checkpoint first, and then all below tile; again, if one was listed that had
 // vanished when it was read. That is a copy for Restore. The journal is no part of it: copied at another moment than the checkpoint it may begin after

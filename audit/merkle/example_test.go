@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"os"
 
@@ -108,4 +109,36 @@ func ExampleMirror() {
 	// appended at 2 <nil>
 	// mirrored: 3 <nil>
 	// verified: 3 <nil>
+}
+
+// A log directory is copied, the disk fails, and the copy becomes the log; later its beginning is taken away.
+func ExampleRestore() {
+	ctx, key := context.Background(), ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32))
+	dir, _ := os.MkdirTemp("", "log")
+	defer os.RemoveAll(dir)
+	log, _ := merkle.OpenDir(dir+"/log", "example.org/log", key)
+	for i := range 1000 {
+		log.Append(ctx, [][]byte{fmt.Append(nil, "event ", i)})
+	}
+	cp, err := merkle.Mirror(ctx, log, log.VerifierKey(), dir+"/copy")
+	fmt.Println("copied:", cp.Size, err)
+	log.Close()
+	os.RemoveAll(dir + "/log")
+
+	copied, _ := os.OpenRoot(dir + "/copy")
+	defer copied.Close()
+	fmt.Println("restored:", merkle.Restore(ctx, copied, dir+"/log", "example.org/log", key))
+	log, _ = merkle.OpenDir(dir+"/log", "example.org/log", key)
+	defer log.Close()
+	at, err := log.Append(ctx, [][]byte{[]byte("another")})
+	fmt.Println("appended at", at, err)
+
+	err = errors.Join(log.Publish(ctx), log.Prune(ctx, 800))
+	cp, first, verified := merkle.Verify(ctx, log, log.VerifierKey(), nil)
+	fmt.Println("pruned:", cp.Size, "entries, of which those from", first, "are there", err, verified)
+	// Output:
+	// copied: 1000 <nil>
+	// restored: <nil>
+	// appended at 1000 <nil>
+	// pruned: 1001 entries, of which those from 768 are there <nil> <nil>
 }

@@ -17,8 +17,8 @@ type Files interface {
 }
 
 // A Log is an append-only Merkle tree (RFC 6962) with a signed root. It is safe for concurrent use, keeps copies of what it is given and
-// returns copies. What its resources mean is said in c2sp.org/tlog-tiles; those that a checkpoint needs are there once it is, but a
-// partial tile may give way to the full one. Every sentence below is a case in merkletest.TestLog, but for those about a log that fails.
+// returns copies. What its resources mean is said in c2sp.org/tlog-tiles; those that a checkpoint needs are there once it is, until they
+// are pruned, but a partial tile may give way to the full one. Every sentence below is a case in merkletest.TestLog, but for those about a log that fails.
 type Log interface {
 	Files
 	// Append adds the leaves in their order and returns the index of the first. A nil error means that all of them are durable,

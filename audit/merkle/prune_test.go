@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -374,6 +375,39 @@ func TestPruningIsRefused(t *testing.T) {
 	}
 }
 
+// TestPrunedLogIsTakenOver by whoever has tried to have it since it was as large.
+func TestPrunedLogIsTakenOver(t *testing.T) {
+	dir := filepath.Join(memoryDir(t), "log")
+	writer := share(t, dir)
+	if _, err := writer.Append(t.Context(), someLeaves(0, 600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tried, idle := share(t, dir), share(t, dir)
+	defer tried.Close()
+	defer idle.Close()
+	if _, err := writer.Append(t.Context(), someLeaves(600, 3000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tried.Append(t.Context(), nil); !errors.Is(err, ErrLocked) {
+		t.Fatal(err)
+	}
+	if err := errors.Join(writer.Prune(t.Context(), 3000), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := idle.Append(t.Context(), nil); !errors.Is(err, ErrPruned) {
+		t.Error("one who has seen the log only before:", err)
+	}
+	if size, err := tried.Append(t.Context(), nil); err != nil || size != 3600 {
+		t.Error(size, err)
+	}
+}
+
 // prunedStory is a log that is pruned, and then more.
 func prunedStory(t *testing.T, dir string, hook func(step) error, begin func()) error {
 	l, err := OpenDir(dir, logOrigin, logKey(0), func(l *Dir) { l.hook = hook })
@@ -487,4 +521,64 @@ func TestPruningWhenThePowerFails(t *testing.T) {
 		}
 		n.checkPruned(t, os.DirFS(dir).(fs.ReadFileFS), logVKey(t), 8000)
 	}
+}
+
+// TestPruningWhileOthersAppend loses nothing of what is appended, by this node and by another, and whoever reads what is left reads on.
+func TestPruningWhileOthersAppend(t *testing.T) {
+	store := NewMemoryStore()
+	d, err := OpenDir(filepath.Join(memoryDir(t), "log"), logOrigin, logKey(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	one := openNode(t, store, logKey(0))
+	for name, nodes := range map[string][2]pruner{"directory": {d, d}, "store": {one, openNode(t, store, logKey(0))}} {
+		var all sync.WaitGroup
+		for i, l := range nodes {
+			all.Go(func() {
+				for n := range 300 {
+					if _, err := l.Append(context.Background(), someLeaves(1_000_000*i+n*30, 30)); err != nil {
+						t.Error(name, err)
+						return
+					}
+				}
+			})
+		}
+		below, r := uint64(0), must(NewReader(nodes[0], nodes[0].VerifierKey()))
+		for below < 17_000 {
+			if err := d.Publish(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			cp, err := r.Checkpoint()
+			if err == nil && cp.Size > 0 {
+				below = cp.Size - min(cp.Size, 700)
+				if err = d.Publish(t.Context()); err == nil {
+					err = nodes[0].Prune(t.Context(), below)
+				}
+			}
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			for _, err := range r.Entries(cp, below, cp.Size) {
+				if err != nil {
+					t.Fatal(name, err)
+				}
+			}
+		}
+		all.Wait()
+		if err := d.Publish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		cp, first, err := Verify(t.Context(), nodes[0], nodes[0].VerifierKey(), nil)
+		if err != nil || cp.Size != 18_000 || first != below/tileWidth*tileWidth {
+			t.Errorf("%s: %d entries from %d, pruned below %d: %v", name, cp.Size, first, below, err)
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

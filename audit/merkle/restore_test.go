@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -181,10 +180,9 @@ func TestRestoreOfAPrunedLog(t *testing.T) {
 		}
 		p.whole(t, dir, p.sized[at], p.first[at])
 	}
-	os.RemoveAll(dir)
-	if err := Restore(t.Context(), &rationed{Files: mapFiles(p.copies[1]), left: 10}, dir, logOrigin, logKey(0)); !errors.Is(err, errInjected) {
-		t.Fatal(err)
-	}
+	left := maps.Clone(p.copies[0]) // of a copy that was not pruned, without the checkpoint
+	delete(left, checkpointFile)
+	restore(t, dir, left)
 	if err := Restore(t.Context(), mapFiles(p.copies[2]), dir, logOrigin, logKey(0)); err != nil {
 		t.Fatal(err)
 	}
@@ -265,9 +263,15 @@ func TestRestoreRefuses(t *testing.T) {
 		}
 	}
 	restore(t, dir, p.logs[0])
+	if err := Restore(t.Context(), &rationed{Files: mapFiles(p.copies[1]), left: 5}, dir, logOrigin, logKey(0)); !errors.Is(err, errInjected) {
+		t.Error(err)
+	}
 	l, err := OpenDir(dir, logOrigin, logKey(0))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if size, err := l.Append(t.Context(), nil); err != nil || size != 600 {
+		t.Error("after a copy that ended early:", size, err)
 	}
 	if err := Restore(t.Context(), mapFiles(p.copies[1]), dir, logOrigin, logKey(0)); !errors.Is(err, ErrLocked) {
 		t.Error(err)
@@ -287,6 +291,66 @@ func bytesFlipped(b []byte) []byte {
 	b = bytes.Clone(b)
 	b[len(b)/2] ^= 1
 	return b
+}
+
+// TestLossIsAcceptedOnce: an end that the mark has and the log has not, and nothing else; and then the mark is the log's.
+func TestLossIsAcceptedOnce(t *testing.T) {
+	p := newPast(t, 600, -1, 30, -1)
+	root := memoryDir(t)
+	dir, mark := filepath.Join(root, "log"), filepath.Join(root, "m")
+	lost, err := ParseCheckpoint(p.copies[1][checkpointFile], logVKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, there := range map[string]map[string][]byte{"older": p.logs[0], "none": nil} {
+		restore(t, dir, there)
+		if err := os.WriteFile(mark, lost.Note, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i, options := range [][]DirOption{{WithMark(mark)}, {WithMark(mark), WithLoss(lost)}, {WithMark(mark)}} {
+			l, err := OpenDir(dir, logOrigin, logKey(0), options...)
+			if (err == nil) != (i > 0) || err != nil && !errors.Is(err, ErrRewound) {
+				t.Fatal(what, i, err)
+			}
+			if err == nil {
+				l.Close()
+			}
+		}
+	}
+	restore(t, dir, nil)
+	fork, err := OpenDir(dir, logOrigin, logKey(0))
+	if err == nil {
+		_, err = fork.Append(t.Context(), someLeaves(9, 900))
+	}
+	if err := errors.Join(err, fork.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(mark, lost.Note, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenDir(dir, logOrigin, logKey(0), WithMark(mark), WithLoss(lost)); !errors.Is(err, ErrForked) {
+		t.Error(err)
+	}
+}
+
+// TestRestoreMakesAllDurable, what is there already, too.
+func TestRestoreMakesAllDurable(t *testing.T) {
+	p, dir := newPast(t, 900, -1), filepath.Join(memoryDir(t), "log")
+	restore(t, dir, p.copies[0])
+	synced := map[string]bool{}
+	err := Restore(t.Context(), mapFiles(p.copies[0]), dir, logOrigin, logKey(0), func(l *Dir) {
+		l.hook = func(s step) error { synced[s.name] = synced[s.name] || s.op == opSync; return nil }
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range Paths(900) {
+		for ; name != "."; name = filepath.Dir(name) {
+			if !synced[name] {
+				t.Errorf("%s is not durable", name)
+			}
+		}
+	}
 }
 
 // TestRestoreMendsWhatIsThere: files that are not as they should be are written anew.
@@ -397,154 +461,4 @@ func TestRestoreWhenThePowerFails(t *testing.T) {
 			p.whole(t, dir, 700, 0)
 		}
 	}
-}
-
-// TestCopyOfALogThatIsWritten: its files copied one by one, the checkpoint first, are a copy for Restore, if none was missed; and whatever is copied with the
-// journal is this log, or does not open.
-func TestCopyOfALogThatIsWritten(t *testing.T) {
-	shortSegments(t)
-	root := memoryDir(t)
-	dir, to := filepath.Join(root, "log"), filepath.Join(root, "copy")
-	l, err := OpenDir(dir, logOrigin, logKey(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var n naiveTree
-	n.add(t, someLeaves(0, 40_000))
-	done := make(chan struct{})
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		for from := 0; from < len(n.leaves); {
-			select {
-			case <-done:
-				return
-			default:
-			}
-			more := 1 + from%37
-			if _, err := l.Append(context.Background(), n.leaves[from:min(from+more, len(n.leaves))]); err != nil {
-				t.Error(err)
-				return
-			}
-			if from += more; from%50 == 0 {
-				l.Publish(context.Background())
-			}
-		}
-	})
-	opened, refused, vanished, restored := [3]int{}, [3]int{}, 0, 0
-	for i := range 150 * rounds(t, 1) {
-		order := [][]string{{checkpointFile, "tile"}, {journalDir, checkpointFile, "tile"}, {checkpointFile, journalDir, "tile"}}[i%3]
-		os.RemoveAll(to)
-		var all error
-		for _, what := range order {
-			all = errors.Join(all, copyLive(filepath.Join(dir, what), filepath.Join(to, what)))
-		}
-		if all != nil { // a file was there when it was listed, and not any more
-			vanished++
-			continue
-		}
-		if i%3 > 0 {
-			c, err := OpenDir(to, logOrigin, logKey(0))
-			if err != nil {
-				if !errors.Is(err, ErrRewound) {
-					t.Error(order, err)
-				}
-				refused[i%3]++
-				continue
-			}
-			opened[i%3]++
-			size, _ := c.Append(t.Context(), nil)
-			(&naiveTree{n.leaves[:size], n.nodes}).check(t, c, c.VerifierKey())
-			c.Close()
-			continue
-		}
-		own, err := os.OpenRoot(to)
-		if err == nil {
-			err = errors.Join(Restore(t.Context(), own, to, logOrigin, logKey(0)), own.Close())
-		}
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		restored++
-		if _, _, err := Verify(t.Context(), os.DirFS(to).(fs.ReadFileFS), l.VerifierKey(), nil); err != nil {
-			t.Error(err)
-		}
-	}
-	close(done)
-	writer.Wait()
-	l.Close()
-	if restored == 0 {
-		t.Error("none was restored")
-	}
-	t.Logf("with a journal, last, first and second: %v opened, %v did not; %d without one were restored, and of %d a file had vanished", opened, refused, restored, vanished)
-}
-
-// copyLive copies a file, or all in a directory, while they change.
-func copyLive(from, to string) error {
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		at := filepath.Join(to, strings.TrimPrefix(path, from))
-		if d.IsDir() {
-			return os.MkdirAll(at, 0o700)
-		}
-		data, err := os.ReadFile(path)
-		return errors.Join(err, os.MkdirAll(filepath.Dir(at), 0o700), os.WriteFile(at, data, 0o600))
-	})
-}
-
-// TestStoreIsRestored: a log in a store that was set back takes from a copy what it does not have, however often it is interrupted; from one that does not go
-// on from it, it takes nothing.
-func TestStoreIsRestored(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		m, ctx, sizes := &memoryStore{files: map[string][]byte{}}, context.Background(), rapid.SampledFrom([]int{0, 1, 255, 256, 300, 1000})
-		var n naiveTree
-		grow := func() {
-			leaves := someLeaves(len(n.leaves), sizes.Draw(rt, "leaves"))
-			if _, err := openNode(rt, m, logKey(0)).Append(ctx, leaves); err != nil {
-				rt.Fatal(err)
-			}
-			n.add(rt, leaves)
-		}
-		openNode(rt, m, logKey(0))
-		grow()
-		old := maps.Clone(m.files)
-		grow()
-		copied, copySize := &memoryStore{files: maps.Clone(m.files)}, len(n.leaves)
-		if rapid.Bool().Draw(rt, "pruned") {
-			oldSize := openNode(rt, &memoryStore{files: old}, logKey(0)).last.Size
-			if err := openNode(rt, copied, logKey(0)).Prune(ctx, oldSize); err != nil {
-				rt.Fatal(err)
-			}
-		}
-		grow()
-		from := openNode(rt, copied, logKey(0))
-		newer := openNode(rt, m, logKey(0))
-		if err := newer.Restore(ctx, from); (err == nil) != (copySize == len(n.leaves)) || err != nil && !errors.Is(err, ErrRewound) {
-			rt.Fatal(err)
-		}
-		m.files = old
-		l := openNode(rt, m, logKey(0))
-		for {
-			err := l.Restore(ctx, &rationed{Files: from, left: rapid.SampledFrom([]int{4, 9, 1 << 30}).Draw(rt, "reads")})
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, errInjected) {
-				rt.Fatal(err)
-			}
-		}
-		(&naiveTree{n.leaves[:copySize], n.nodes}).check(rt, l, l.VerifierKey())
-		fork := openNode(rt, NewMemoryStore(), logKey(0))
-		if _, err := fork.Append(ctx, someLeaves(5, 9000)); err != nil {
-			rt.Fatal(err)
-		}
-		if err := l.Restore(ctx, fork); copySize > 0 && !errors.Is(err, ErrForked) {
-			rt.Fatal(err)
-		}
-		if _, err := l.Append(ctx, [][]byte{[]byte("x")}); err != nil {
-			rt.Fatal(err)
-		}
-	})
 }
