@@ -63,3 +63,7 @@ func TestPolicyRefusesBadInput(t *testing.T) {
 		t.Errorf("not a fixed point: %s, %s", text, text2)
 	}
 }
+
+func TestRecovery(t *testing.T) {
+	systemtest.TestRecovery(t, func(testing.TB) *systemtest.Machine { return systemtest.Memory() })
+}

@@ -362,8 +362,14 @@ func (r *Relay) markTail(ctx context.Context) error {
 	ids, at := placesOf(tail)
 	r.known.since = ids[0].time()
 	r.known.add(ids, at)
+	if tail, err = r.unknown(ctx, tail); err != nil || len(tail) == 0 {
+		return err
+	}
+	ids, at = placesOf(tail)
 	if err = r.mark(ctx, ids, at); errors.Is(err, ErrRewound) {
-		r.moved, err = r.remark(ctx, tail)
+		var moved []error
+		moved, err = r.remark(ctx, tail)
+		r.moved = append(r.moved, moved...)
 	}
 	return err
 }
