@@ -8,6 +8,84 @@ import (
 	"slices"
 )
 
+// learn makes the ledger have the events that only the log has, each with its mark. So the ledger knows all of the log again, but for direct events: to set
+// back either of them once more is found as before.
+func (c *recovering) learn(ctx context.Context) error {
+	waits, marked := map[EventID]bool{}, map[EventID]bool{}
+	for e, err := range c.s.ledger.Pending(ctx, math.MaxInt) {
+		if err != nil {
+			return err
+		}
+		waits[e.ID] = true
+	}
+	if c.ledger != nil {
+		for e, err := range c.ledger.Marked(ctx, c.first) {
+			if err != nil {
+				return err
+			}
+			marked[e.ID] = true
+		}
+	}
+	for at := c.first; at < c.cp.Size && (c.behind > 0 || c.ledger == nil); at += relayBatch {
+		entries, err := c.r.entries(c.cp, at, min(at+relayBatch, c.cp.Size))
+		if err != nil {
+			return err
+		}
+		if c.ledger == nil {
+			err = c.knowEach(ctx, entries)
+		} else {
+			entries = slices.DeleteFunc(entries, func(e Entry) bool { return marked[e.Event.ID] })
+			err = c.know(ctx, entries, func(id EventID) bool { return waits[id] })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// know gives the ledger the events that it does not have, and all of them their marks.
+func (c *recovering) know(ctx context.Context, entries []Entry, has func(id EventID) bool) error {
+	change := Change{ID: c.s.changeID()}
+	for _, e := range entries {
+		if change.Marks = append(change.Marks, Mark{e.Event.ID, e.Index}); has(e.Event.ID) {
+			continue
+		}
+		leaf, err := e.Event.Leaf()
+		if err != nil {
+			return err
+		}
+		change.Events = append(change.Events, c.s.sealEvent(e.Event.ID, leaf))
+	}
+	if len(change.Marks) == 0 {
+		return nil
+	}
+	err := c.s.commit(ctx, change)
+	if err == nil {
+		c.report.Learnt += uint64(len(change.Events))
+	}
+	return err
+}
+
+// knowEach is know for a ledger that does not tell what it has.
+func (c *recovering) knowEach(ctx context.Context, entries []Entry) error {
+	all, none := func(EventID) bool { return true }, func(EventID) bool { return false }
+	err := c.know(ctx, entries, all)
+	if !errors.Is(err, ErrConflict) {
+		return err
+	}
+	for i := range entries {
+		one := entries[i : i+1]
+		if err = c.know(ctx, one, all); errors.Is(err, ErrConflict) {
+			err = c.know(ctx, one, none)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // What a backup has undone is found and mended in rounds: as much is found at once as [Store.VerifyState] returns.
 
 // settle mends what was set back, until nothing is found any more.
@@ -25,7 +103,7 @@ func (c *recovering) settle(ctx context.Context) error {
 			return fmt.Errorf("it is not as the log says: %w", Findings(found))
 		}
 		before = found
-		c.ahead = 0 // the log tells of all that the ledger has
+		c.ahead, c.apart = 0, math.MaxUint64 // the log tells of all that the ledger has
 		if err := c.refuse(found); err != nil {
 			return err
 		}
@@ -35,43 +113,25 @@ func (c *recovering) settle(ctx context.Context) error {
 	}
 }
 
-// histories are what a log tells of some objects, and where it has some events.
-type histories struct {
-	objects map[objectID]*Behind
-	marks   []Mark
-}
-
-// histories reads the log for what is told of the objects that were found, and for the events.
-func (c *recovering) histories(ctx context.Context, found []Finding) (h histories, _ error) {
-	h.objects = map[objectID]*Behind{}
-	wanted, events := map[objectID]bool{}, map[EventID]bool{}
+// histories reads the log for what is told of the objects that were found.
+func (c *recovering) histories(ctx context.Context, found []Finding) (map[objectID]*Behind, error) {
+	told, wanted := map[objectID]*Behind{}, map[objectID]bool{}
 	for _, f := range found {
-		if f.Problem == Remarked {
-			id, err := ParseEventID(string(f.ID))
-			if err != nil {
-				return h, err
-			}
-			events[id] = true
-		} else {
-			wanted[objectID{f.Kind, f.ID}] = true
-		}
+		wanted[objectID{f.Kind, f.ID}] = true
 	}
 	cp, err := c.r.reader.Checkpoint()
 	if err != nil {
-		return h, err
+		return nil, err
 	}
-	err = readLog(ctx, c.r.reader, cp, 0, cp.Size, func(index uint64, e Event) error {
-		if events[e.ID] {
-			h.marks = append(h.marks, Mark{e.ID, index})
-		}
+	err = readLog(ctx, c.r.reader, cp, 0, cp.Size, func(_ uint64, e Event) error {
 		for o, t := range e.tells() {
 			if !wanted[o] {
 				continue
 			}
-			b := h.objects[o]
+			b := told[o]
 			if b == nil {
 				b = &Behind{Kind: o.kind, ID: o.id, Cause: c.cause}
-				h.objects[o] = b
+				told[o] = b
 			}
 			if b.Version = max(b.Version, t.last); c.Mendings[o.kind].Mend != nil {
 				b.Told = append(b.Told, e)
@@ -80,49 +140,40 @@ func (c *recovering) histories(ctx context.Context, found []Finding) (h historie
 		return nil
 	})
 	if err != nil {
-		return h, err
-	}
-	logged := map[EventID]bool{}
-	for _, m := range h.marks {
-		logged[m.Event] = true
+		return nil, err
 	}
 	for sealed, err := range c.s.ledger.Pending(ctx, math.MaxInt) {
 		if err != nil {
-			return h, err
+			return nil, err
 		}
 		e, _, err := c.s.openEvent(sealed)
 		if err != nil {
-			return h, err
+			return nil, err
 		}
 		for o, t := range e.tells() {
-			if b := h.objects[o]; wanted[o] && !logged[e.ID] && (b == nil || t.last > b.Version) { // its record was committed with it
-				return h, fmt.Errorf("no backup does that: %w: %s %q: event %s tells of version %d", ErrSeal, o.kind, o.id, e.ID, t.last)
+			if b := told[o]; wanted[o] && (b == nil || t.last > b.Version) { // its record was committed with it
+				return nil, fmt.Errorf("no backup does that: %w: %s %q: event %s tells of version %d", ErrSeal, o.kind, o.id, e.ID, t.last)
 			}
 		}
 	}
-	return h, nil
+	return told, nil
 }
 
 // mend mends what was found.
 func (c *recovering) mend(ctx context.Context, found []Finding) error {
-	h, err := c.histories(ctx, found)
+	told, err := c.histories(ctx, found)
 	if err != nil {
 		return err
-	}
-	for marks := range slices.Chunk(h.marks, relayBatch) {
-		if err := c.s.commit(ctx, Change{ID: c.s.changeID(), Marks: marks}); err != nil {
-			return err
-		}
 	}
 	var values []Digest
 	done := map[objectID]bool{}
 	for _, f := range found {
 		o := objectID{f.Kind, f.ID}
-		if f.Problem == Remarked || done[o] {
+		if done[o] {
 			continue
 		}
 		done[o] = true
-		b := h.objects[o]
+		b := told[o]
 		if b == nil {
 			return fmt.Errorf("the log does not tell of it: %w", Findings([]Finding{f}))
 		}

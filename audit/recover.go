@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
@@ -54,7 +55,8 @@ type Behind struct {
 type Recovered struct {
 	Event    EventID             // of [RecoveredKind]
 	Size     uint64              // of the log when the recovery began
-	Until    uint64              // the entries before that need not be known to the ledger
+	Until    uint64              // up to where it was made whole, before anything new
+	Learnt   uint64              // events that the ledger had lost, and has again from the log
 	Restored uint64              // entries that were put back into the log from the ledger, each at its index
 	Moved    uint64              // events that were in the log, and have got or will get another index
 	Missing  uint64              // entries that the log had, and that nobody has
@@ -74,16 +76,17 @@ type recovering struct {
 	row    Row[recoveryRecord]
 	kinds  map[Kind]bool // of what the log tells of and the ledger does not know
 	report Recovered
-	behind uint64 // entries that the ledger does not know
+	behind uint64 // entries that the ledger has not marked
+	first  uint64 // of them
 	// Of the marks at or beyond the log's end: those that go on from there without a hole, and all.
 	onward, ahead uint64
+	apart         uint64 // from where on the marks are those of another log; 2^64-1 for nowhere
 	cause         EventID
-	mended        map[objectID]bool
 }
 
 // Recover makes ledger and log belong together again after an older copy of one of them, or of both, was restored, and puts on the record what that has cost.
 // Nobody else may be on either. Events that only the ledger has are put back into the log, at the indexes that they had as far as nothing between is
-// missing, and behind its end from there on. Records of which the log tells more than the ledger has get the version after the last that was told of, by
+// missing, and behind its end from there on. The ledger learns the events that only the log has, and records of which it tells more get the version after the last that was told of, by
 // the [Mending] of their kind; what is open ends. The log has an event of [RecoveringKind] at the beginning and one of [RecoveredKind] at the end,
 // after which a relay goes on. Where there is nothing to recover nothing is changed. It may be called again after an interruption, and until it has returned
 // nil every relay refuses with [ErrRewound].
@@ -95,7 +98,7 @@ func (r *Relay) Recover(ctx context.Context, in Recovery) (Recovered, error) {
 	case <-ctx.Done():
 		return Recovered{}, fmt.Errorf("audit: recovery: %w", ctx.Err())
 	}
-	c := &recovering{Recovery: in, r: r, s: r.store, kinds: map[Kind]bool{}, mended: map[objectID]bool{},
+	c := &recovering{Recovery: in, r: r, s: r.store, kinds: map[Kind]bool{}, apart: math.MaxUint64,
 		report: Recovered{Behind: map[Kind]int{}, Gone: map[Kind]int{}, Ended: map[Kind]int{}}}
 	err := c.run(ctx)
 	r.marked, r.last = false, Change{}
@@ -123,6 +126,9 @@ func (c *recovering) run(ctx context.Context) error {
 	}
 	if err := c.restore(ctx); err != nil {
 		return fmt.Errorf("audit: recovery: the log: %w", err)
+	}
+	if err := c.learn(ctx); err != nil {
+		return fmt.Errorf("audit: recovery: what the ledger has lost: %w", err)
 	}
 	if err := c.settle(ctx); err != nil {
 		return fmt.Errorf("audit: recovery: %w", err)
@@ -159,7 +165,7 @@ func (c *recovering) examine(ctx context.Context) (found []Finding, needed bool,
 		return nil, false, err
 	}
 	rewound := false
-	if !interrupted { // what a crash has left is for every relay
+	if !interrupted { // what a crash has left is for every relay to mark
 		err := c.r.markTail(ctx)
 		if rewound = errors.Is(err, ErrRewound); err != nil && !rewound {
 			return nil, false, err
@@ -180,7 +186,7 @@ func (c *recovering) examine(ctx context.Context) (found []Finding, needed bool,
 	if err := c.refuse(found); err != nil {
 		return nil, false, err
 	}
-	needed = interrupted || rewound || c.ahead > 0 || c.behind > 0 || len(found) > 0 || len(lost) > 0 || c.Force
+	needed = interrupted || rewound || c.ahead > 0 || c.behind > 0 || c.apart < math.MaxUint64 || len(found) > 0 || len(lost) > 0 || c.Force
 	for _, kind := range slices.Sorted(maps.Keys(c.Mendings)) {
 		if check := c.Mendings[kind].Check; check != nil {
 			if err := check(ctx, c.kinds[kind]); err != nil {
@@ -191,7 +197,7 @@ func (c *recovering) examine(ctx context.Context) (found []Finding, needed bool,
 	return found, needed, nil
 }
 
-// compare reads the log beside the marks of the ledger. That an event is not the log's at its index is an error.
+// compare reads the log beside the marks of the ledger.
 func (c *recovering) compare(ctx context.Context) error {
 	marked, stop := func() (MarkedEvent, error, bool) { return MarkedEvent{}, nil, false }, func() {}
 	if c.ledger != nil {
@@ -205,24 +211,25 @@ func (c *recovering) compare(ctx context.Context) error {
 		if unread != nil || err != nil {
 			return cmp.Or(unread, err)
 		}
-		direct := bytes.Contains(leaf, isDirect)
-		switch {
-		case more && e.Index == index:
+		direct, known := bytes.Contains(leaf, isDirect), false
+		if more && e.Index == index {
 			_, have, err := c.s.openEvent(e.SealedEvent)
 			if err != nil {
 				return err
 			}
-			if !bytes.Equal(have, leaf) {
-				return fmt.Errorf("%w: entry %d of the log is not event %s, which the ledger has there: both went on apart, and only an earlier copy of one of them fits the other",
-					ErrRewound, index, e.ID)
+			if known = bytes.Equal(have, leaf); !known {
+				c.apart, more = index, false
 			}
-		case !direct && c.ledger != nil && index >= c.row.Value.Until:
+		}
+		if known {
+			e, err, more = marked()
+		} else if !direct && c.ledger != nil {
+			if c.behind++; c.behind == 1 {
+				c.first = index
+			}
 			if err := c.unknown(leaf); err != nil {
 				return fmt.Errorf("audit: log entry %d: %w", index, err)
 			}
-		}
-		if more && e.Index == index {
-			e, err, more = marked()
 		}
 		if !direct {
 			last = leaf
@@ -245,7 +252,51 @@ func (c *recovering) compare(ctx context.Context) error {
 		return err
 	}
 	newest, err := ParseEvent(last)
+	if err != nil {
+		return err
+	}
 	c.s.Seen(newest.Time) // what follows is not earlier
+	return c.branch(ctx)
+}
+
+// branch looks at the events that the ledger has marked for another log than this one, such as one that a recovery has gone on from. Those that are in this
+// log get the marks of this one, and the others wait for it; but if both tell of one version of a record, then both went on.
+func (c *recovering) branch(ctx context.Context) error {
+	if c.apart == math.MaxUint64 {
+		return nil
+	}
+	events, most := map[EventID]Event{}, map[objectID]uint64{}
+	for sealed, err := range c.ledger.Marked(ctx, c.apart) {
+		if err != nil {
+			return err
+		}
+		e, _, err := c.s.openEvent(sealed.SealedEvent)
+		if err != nil {
+			return err
+		}
+		for o := range e.tells() {
+			most[o] = 0
+		}
+		events[e.ID] = e
+	}
+	c.report.Moved = uint64(len(events))
+	err := readLog(ctx, c.r.reader, c.cp, 0, c.cp.Size, func(_ uint64, e Event) error {
+		delete(events, e.ID)
+		for o, t := range e.tells() {
+			if last, ok := most[o]; ok {
+				most[o] = max(last, t.last)
+			}
+		}
+		return nil
+	})
+	for _, e := range events {
+		for o, t := range e.tells() {
+			if err == nil && t.last <= most[o] {
+				err = fmt.Errorf("%w: event %s, which only the ledger has, tells of version %d of %s %q, and the log of %d: both went on apart, and only an earlier copy of one fits the other",
+					ErrRewound, e.ID, t.last, o.kind, o.id, most[o])
+			}
+		}
+	}
 	return err
 }
 
@@ -255,7 +306,6 @@ func (c *recovering) unknown(leaf []byte) error {
 	if err != nil {
 		return err
 	}
-	c.behind++
 	for o := range e.tells() {
 		c.kinds[o.kind] = true
 	}
@@ -296,7 +346,7 @@ func (c *recovering) refuse(found []Finding) error {
 			c.kinds[f.Kind] = true
 		case Remarked:
 		case Untold:
-			if c.ahead > 0 { // the log is to tell of it
+			if c.ahead > 0 || c.apart < math.MaxUint64 { // the log is to tell of it
 				continue
 			}
 			bad = append(bad, f)
@@ -321,7 +371,9 @@ func (c *recovering) refuse(found []Finding) error {
 // begin puts on the record that the recovery has begun, before anything else is changed.
 func (c *recovering) begin(ctx context.Context, found []Finding) error {
 	until := c.cp.Size + c.onward
-	set := slices.IndexFunc(found, func(f Finding) bool { return f.Kind == RecoveryKind })
+	set := slices.IndexFunc(found, func(f Finding) bool {
+		return f.Kind == RecoveryKind && (f.Problem == RolledBack || f.Problem == Deleted)
+	})
 	if c.row.Value.Open && c.row.Value.Until == until && set < 0 {
 		c.cause, c.report.Size, c.report.Until, c.report.Missing = c.row.Value.Begun, c.row.Value.Size, until, c.row.Value.Missing
 		return nil
@@ -331,7 +383,7 @@ func (c *recovering) begin(ctx context.Context, found []Finding) error {
 		if err != nil {
 			return err
 		}
-		b := told.objects[objectID{RecoveryKind, recoveryID}]
+		b := told[objectID{RecoveryKind, recoveryID}]
 		if b == nil {
 			return Findings(found[set : set+1])
 		}
@@ -361,6 +413,9 @@ func (c *recovering) begin(ctx context.Context, found []Finding) error {
 
 // restore puts back into the log what only the ledger has.
 func (c *recovering) restore(ctx context.Context) error {
+	if c.apart < math.MaxUint64 {
+		return c.ledger.Unmark(ctx, c.apart)
+	}
 	if c.ahead == 0 {
 		return nil
 	}

@@ -19,7 +19,7 @@ const (
 	LostKind       = "audit.lost"       // values beside the log are not kept any more, because a backup was restored that does not have them
 )
 
-// RecoveryKind is the kind of the one record that says up to where the log may tell of what the ledger does not know. Nothing but a recovery writes it.
+// RecoveryKind is the kind of the one record of the recoveries. While the last of them is not over nothing is relayed.
 const RecoveryKind Kind = "recovery"
 
 const recoveryID ID = "recovery"
@@ -29,7 +29,7 @@ type recoveryRecord struct {
 	Open    bool       `json:"open,omitempty"` // it was begun and is not over
 	Begun   EventID    `json:"begun"`
 	Size    uint64     `json:"size"`              // of the log when it began
-	Until   uint64     `json:"until"`             // entries below need not be known to the ledger
+	Until   uint64     `json:"until"`             // up to where the log was made whole, before anything new
 	Missing uint64     `json:"missing,omitempty"` // entries that the log had, and that nobody has
 	Lost    []lostTree `json:"lost,omitempty"`    // that were declared, by all recoveries
 }
@@ -39,7 +39,7 @@ type lostTree struct {
 	Root Digest `json:"root"`
 }
 
-// recovered returns the record, which is zero if there is none. One that is not as it was sealed makes nothing known.
+// recovered returns the record, which is zero if there is none; with [ErrRewound] one that says that a recovery is not over.
 func (s *Store) recovered(ctx context.Context) (Row[recoveryRecord], error) {
 	row, err := s.recovery.Load(ctx, recoveryID)
 	if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrSeal) {
@@ -51,33 +51,40 @@ func (s *Store) recovered(ctx context.Context) (Row[recoveryRecord], error) {
 	return row, err
 }
 
-// Recovering returns an error that wraps [ErrRewound] while a recovery is not over that was begun.
+// Recovering returns an error that wraps [ErrRewound] while a recovery is not over that was begun. A record that is not as it was sealed says nothing.
 func (s *Store) Recovering(ctx context.Context) error {
 	_, err := s.recovered(ctx)
+	if errors.Is(err, ErrSeal) {
+		return nil
+	}
 	return err
 }
 
-// unknown drops the entries that a recovery has put on the record: the ledger need not know them.
-func (r *Relay) unknown(ctx context.Context, tail []Entry) ([]Entry, error) {
-	row, err := r.store.recovered(ctx)
-	if errors.Is(err, ErrSeal) { // then there is no word for it
-		r.moved = append(r.moved, err)
-		return tail, nil
+// behind returns [ErrRewound] if the ledger has marks beyond the log's end: the log was set back, and what was appended now would be where other events
+// have been. Only a [Rewinder] can tell.
+func (r *Relay) behind(ctx context.Context, size uint64) error {
+	ledger, ok := r.store.ledger.(Rewinder)
+	if !ok {
+		return nil
 	}
-	if err != nil {
-		return nil, err
+	for e, err := range ledger.Marked(ctx, size) {
+		if err != nil && !errors.Is(err, ErrSeal) {
+			return err
+		}
+		now, err := r.reader.Checkpoint() // another node may have appended it since
+		if err == nil && e.Index >= now.Size {
+			err = fmt.Errorf("%w: the log has %d entries, and event %s was at index %d", ErrRewound, now.Size, e.ID, e.Index)
+		}
+		return err
 	}
-	for len(tail) > 0 && tail[0].Index < row.Value.Until {
-		tail = tail[1:]
-	}
-	return tail, nil
+	return nil
 }
 
 // A Gap is what a recovery has declared as lost: promises that the log does not keep any more.
 type Gap struct {
 	Entry                       // of kind [RecoveredKind]
 	Size    uint64              // of the log when the recovery began
-	Until   uint64              // what is before that need not be known to the ledger
+	Until   uint64              // up to where it was made whole; what the recovery wrote comes behind that
 	Missing uint64              // entries that the log had, and that nobody has
 	Lost    []merkle.Checkpoint // that the log does not go on from, without their signatures
 }

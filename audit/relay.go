@@ -344,6 +344,9 @@ func (r *Relay) markTail(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := cmp.Or(r.store.Recovering(ctx), r.behind(ctx, cp.Size)); err != nil {
+		return err
+	}
 	var tail []Entry
 	first := cp.Size
 	for first > 0 && len(tail) < relayBatch {
@@ -362,14 +365,8 @@ func (r *Relay) markTail(ctx context.Context) error {
 	ids, at := placesOf(tail)
 	r.known.since = ids[0].time()
 	r.known.add(ids, at)
-	if tail, err = r.unknown(ctx, tail); err != nil || len(tail) == 0 {
-		return err
-	}
-	ids, at = placesOf(tail)
 	if err = r.mark(ctx, ids, at); errors.Is(err, ErrRewound) {
-		var moved []error
-		moved, err = r.remark(ctx, tail)
-		r.moved = append(r.moved, moved...)
+		r.moved, err = r.remark(ctx, tail)
 	}
 	return err
 }

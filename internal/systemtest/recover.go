@@ -14,6 +14,7 @@ import (
 // one at each call.
 func TestRecovery(t *testing.T, machine func(t testing.TB) *Machine) {
 	t.Run("database older", func(t *testing.T) { databaseOlder(t, machine(t)) })
+	t.Run("histories", func(t *testing.T) { histories(t, machine) })
 }
 
 // on is a world on the machine.
