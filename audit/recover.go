@@ -374,8 +374,8 @@ func (c *recovering) begin(ctx context.Context, found []Finding) error {
 	set := slices.IndexFunc(found, func(f Finding) bool {
 		return f.Kind == RecoveryKind && (f.Problem == RolledBack || f.Problem == Deleted)
 	})
-	if c.row.Value.Open && c.row.Value.Until == until && set < 0 {
-		c.cause, c.report.Size, c.report.Until, c.report.Missing = c.row.Value.Begun, c.row.Value.Size, until, c.row.Value.Missing
+	if same := c.ahead == 0 && c.behind == 0 && c.apart == math.MaxUint64; c.row.Value.Open && set < 0 && (same || c.row.Value.Until == until) {
+		c.cause, c.report.Size, c.report.Until, c.report.Missing = c.row.Value.Begun, c.row.Value.Size, c.row.Value.Until, c.row.Value.Missing
 		return nil
 	}
 	if set >= 0 {
@@ -477,6 +477,9 @@ func (c *recovering) append(ctx context.Context, at uint64, leaves [][]byte, ids
 
 // finish puts on the record that the recovery is over, and makes every node read everything anew.
 func (c *recovering) finish(ctx context.Context) error {
+	if err := c.move(ctx); err != nil { // with it, the log may be one that was seen
+		return err
+	}
 	lost, err := c.lost(ctx)
 	if err != nil {
 		return err
@@ -502,6 +505,21 @@ func (c *recovering) finish(ctx context.Context) error {
 		return fmt.Errorf("audit: recovery: %w", err)
 	}
 	c.report.Event = e.ID
+	return nil
+}
+
+// move moves to the log what is pending, as a relay does that is not held up.
+func (c *recovering) move(ctx context.Context) error {
+	if err := c.r.markTail(ctx); err != nil {
+		return err
+	}
+	c.r.marked = true
+	for more := true; more; {
+		var err error
+		if more, err = c.r.batch(ctx); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
