@@ -65,5 +65,8 @@ func TestPolicyRefusesBadInput(t *testing.T) {
 }
 
 func TestRecovery(t *testing.T) {
-	systemtest.TestRecovery(t, func(testing.TB) *systemtest.Machine { return systemtest.Memory() })
+	t.Run("memory", func(t *testing.T) {
+		systemtest.TestRecovery(t, func(testing.TB) *systemtest.Machine { return systemtest.Memory() })
+	})
+	t.Run("directory", func(t *testing.T) { systemtest.TestRecovery(t, systemtest.Directory) })
 }

@@ -36,8 +36,12 @@ func (t told) then(u told) told {
 	return t
 }
 
-// gap is the first place where one version does not follow the other, from version 0 on.
-func (t told) gap() (from, to uint64, ok bool) {
+// gap is the first place where one version does not follow the other, from version 0 on. Of values there is none: the event that tells of the first may have
+// been a direct one, and lost with a part of the log.
+func (t told) gap(kind Kind) (from, to uint64, ok bool) {
+	if kind == ValueKind {
+		return 0, 0, false
+	}
 	if t.first > 1 {
 		return 0, t.first, true
 	}

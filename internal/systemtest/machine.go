@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"fmt"
 	"iter"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -18,8 +21,8 @@ type Machine struct {
 	Close    func(t testing.TB)                              // what is open
 	Database func(t testing.TB) (restore func())             // keeps the database as it is
 	Log      func(t testing.TB) (restore func())             // keeps the log as it is; nil if it is in the database
-	// Online is whether both can be kept while a system is running.
-	Online bool
+	// DatabaseOnline and LogOnline are whether they can be kept while a system is running.
+	DatabaseOnline, LogOnline bool
 }
 
 // Origin and LogKey are those of the logs that a [Machine] opens.
@@ -44,7 +47,63 @@ func Memory() *Machine {
 		Close:    func(testing.TB) {},
 		Database: func(testing.TB) func() { n := db.len(); return func() { db.back(n) } },
 		Log:      func(testing.TB) func() { n := files.len(); return func() { files.back(n) } },
-		Online:   true,
+
+		DatabaseOnline: true, LogOnline: true,
+	}
+}
+
+// Directory is a machine whose database is in memory and whose log is a directory.
+func Directory(t testing.TB) *Machine {
+	m := Memory()
+	memory := m.Open
+	m.OnDirectory(t, func(t testing.TB) audit.Rewinder {
+		l, _ := memory(t)
+		return l
+	})
+	return m
+}
+
+// OnDirectory makes m open its ledger by that function, and its log in a directory.
+func (m *Machine) OnDirectory(t testing.TB, ledger func(t testing.TB) audit.Rewinder) {
+	dir, copies := filepath.Join(t.TempDir(), "log"), 0
+	var log *merkle.Dir
+	closes := m.Close
+	m.Open = func(t testing.TB) (audit.Rewinder, merkle.Log) {
+		l := ledger(t)
+		var err error
+		if log, err = merkle.OpenDir(dir, Origin, LogKey()); err != nil {
+			t.Fatal(err)
+		}
+		return l, log
+	}
+	m.Close = func(t testing.TB) {
+		if log != nil {
+			log.Close()
+			log = nil
+		}
+		closes(t)
+	}
+	m.Log = func(t testing.TB) func() {
+		copies++
+		kept := fmt.Sprint(dir, ".", copies)
+		copyDir(t, kept, dir)
+		return func() {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			copyDir(t, dir, kept)
+		}
+	}
+	m.LogOnline = false
+}
+
+func copyDir(t testing.TB, to, from string) {
+	err := os.MkdirAll(to, 0o700)
+	if err == nil {
+		err = os.CopyFS(to, os.DirFS(from))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

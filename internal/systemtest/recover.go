@@ -75,6 +75,7 @@ type day struct {
 	grants   [2]jit.Grant
 	creds    [2]credentials.Credential
 	newcomer [2]identity.ID
+	moved    identity.ID
 	lent     identity.Delegation
 }
 
@@ -85,7 +86,7 @@ func newDay(t testing.TB, m *Machine) *day {
 	cred, _, err := d.issue(d.as("maya"), d.grants[0], 0, "postgres")
 	d.must(err)
 	d.creds[0] = cred
-	d.newcomer[0] = d.joins("nora")
+	d.newcomer[0], d.moved = d.joins("nora"), d.joins("mona")
 	d.keep(1)
 	agent := d.joins("helper")
 	d.lent, err = d.sys.Lifecycle().Delegate(ctx, d.as("root"), agent, identity.Scope{Actions: []string{"db:*"}, Resources: []string{"db/**"}}, time.Hour, 0)
@@ -97,6 +98,8 @@ func newDay(t testing.TB, m *Machine) *day {
 	d.must(err)
 	d.newcomer[1] = d.joins("nils")
 	_, err = d.sys.Suspend(ctx, d.as("root"), d.newcomer[0])
+	d.must(err)
+	_, err = d.sys.Lifecycle().Move(ctx, d.as("root"), d.moved)
 	d.must(err)
 	d.must(d.sys.Tighten(ctx, d.as("root"), rbac.Deny{ID: "drop", Everyone: true, Actions: []string{"db:drop"}, Resources: []string{"db/**"}}))
 	d.approved(time.Hour)
@@ -162,6 +165,9 @@ func (d *day) ended(told int) {
 		if who, err := d.sys.Lifecycle().Identity(ctx, id); err == nil && who.Active && told == 2 && i == 0 {
 			d.t.Errorf("newcomer %d is active again", i)
 		}
+	}
+	if who, err := d.sys.Lifecycle().Identity(ctx, d.moved); err == nil && who.Active && len(who.Groups) > 0 && told == 2 {
+		d.t.Error("who has lost a group is active in it again")
 	}
 	d.whole()
 	d.active(time.Hour)

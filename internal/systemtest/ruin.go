@@ -90,9 +90,9 @@ func (r *ruin) start() error {
 	return err
 }
 
-// still calls f while nothing is open, if it has to be so.
-func (r *ruin) still(f func()) {
-	if r.m.Online {
+// still calls f while nothing is open, unless that need not be.
+func (r *ruin) still(online bool, f func()) {
+	if online {
 		f()
 		return
 	}
@@ -102,7 +102,7 @@ func (r *ruin) still(f func()) {
 }
 
 func (r *ruin) keepDatabase() {
-	r.still(func() {
+	r.still(r.m.DatabaseOnline, func() {
 		events := r.events()
 		r.databases = append(r.databases, databaseCopy{r.m.Database(r.w.t), events})
 	})
@@ -112,7 +112,7 @@ func (r *ruin) keepLog() {
 	if r.m.Log == nil {
 		return
 	}
-	r.still(func() { r.logs = append(r.logs, logCopy{r.m.Log(r.w.t), r.checkpoint()}) })
+	r.still(r.m.LogOnline, func() { r.logs = append(r.logs, logCopy{r.m.Log(r.w.t), r.checkpoint()}) })
 }
 
 // look opens what the machine has, without a system.
@@ -281,6 +281,7 @@ type state struct {
 	serials map[string]bool
 	active  map[string]bool // identities, by the events
 	acts    map[string]bool // by the ledger
+	live    []string        // credentials, by the ledger
 }
 
 func (r *ruin) state() state {
@@ -333,7 +334,9 @@ func (r *ruin) state() state {
 		r.must(err)
 		for row, err := range audit.NewTable[credentialRecord](store, credentials.Kind, nil).Scan(ctx, "id/") {
 			r.must(err)
-			s.serials[string(row.ID)] = true
+			if s.serials[string(row.ID)] = true; !row.Value.over() && r.w.clock().Before(row.Value.NotAfter) {
+				s.live = append(s.live, string(row.ID))
+			}
 		}
 		directory := lifecycle.NewDirectory(store)
 		for _, id := range r.people {
@@ -378,10 +381,11 @@ func (r *ruin) disaster() {
 		r.Fatalf("recovery: %v", err)
 	}
 	r.Logf("%+v", report)
-	if report.Event.IsZero() {
-		if fits != nil || in.Force {
-			r.Fatalf("nothing to recover, and %v", fits)
-		}
+	switch live := r.state().live; {
+	case report.Event.IsZero() && (fits != nil || in.Force):
+		r.Fatalf("nothing to recover, and %v", fits)
+	case !report.Event.IsZero() && len(live) > 0: // before a system that starts settles anything
+		r.Fatalf("credentials %v are live", live)
 	}
 	r.w.reopen(r.m)
 	again := in
