@@ -64,6 +64,7 @@ type System struct {
 	relay     *audit.Relay
 	policies  audit.Table[policyRecord]
 	prunings  audit.Table[pruning]
+	geneses   audit.Table[genesisRecord]
 	sessions  Sessions
 	log       merkle.Log
 	logger    *slog.Logger
@@ -83,6 +84,22 @@ type System struct {
 // New opens a system, and begins it if its ledger and its log are empty. One system of a process at a time may have the log. Until
 // [System.Close] it moves events to the log in the background.
 func New(ctx context.Context, cfg Config) (*System, error) {
+	s, err := unopened(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx, cfg); err != nil {
+		s.abandon()
+		if errors.Is(err, audit.ErrRewound) {
+			err = fmt.Errorf("bailiwick: a backup was restored, or one of them is another system's; see Recover: %w", err)
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// unopened returns a system that alone in this process has the log.
+func unopened(cfg Config) (*System, error) {
 	if cfg.Ledger == nil {
 		return nil, errors.New("bailiwick: no ledger; InMemory() is the way to forget")
 	}
@@ -96,12 +113,13 @@ func New(ctx context.Context, cfg Config) (*System, error) {
 	if _, taken := relayed.LoadOrStore(cfg.Log, s); taken {
 		return nil, errors.New("bailiwick: another system of this process writes to that log")
 	}
-	if err := s.start(ctx, cfg); err != nil {
-		relayed.Delete(cfg.Log)
-		s.release()
-		return nil, err
-	}
 	return s, nil
+}
+
+// abandon gives up what an unopened system has.
+func (s *System) abandon() {
+	relayed.CompareAndDelete(s.log, s)
+	s.release()
 }
 
 // recalled is how much of the log's end a system reads when it starts: what was set back behind that is for [System.Verify] to find.
@@ -110,7 +128,8 @@ const recalled = 1 << 14
 // relayed has the logs that systems of this process write to: each has one writer.
 var relayed sync.Map
 
-func (s *System) start(ctx context.Context, cfg Config) error {
+// open makes the store and the relay, and reads nothing that somebody may have set back.
+func (s *System) open(ctx context.Context, cfg Config) error {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
@@ -137,11 +156,22 @@ func (s *System) start(ctx context.Context, cfg Config) error {
 	if s.receipts, err = audit.NewReceipts(cp.Origin, cfg.ReceiptKey, s.relay.Size); err != nil {
 		return fmt.Errorf("bailiwick: ReceiptKey: %w", err)
 	}
+	s.policies = audit.NewTable[policyRecord](s.store, policyKind, nil)
+	s.geneses = audit.NewTable[genesisRecord](s.store, genesisKind, nil)
+	s.prunings = audit.NewTable[pruning](s.store, pruningKind, nil)
+	return nil
+}
+
+func (s *System) start(ctx context.Context, cfg Config) error {
+	if err := s.open(ctx, cfg); err != nil {
+		return err
+	}
+	if err := s.store.Recovering(ctx); errors.Is(err, audit.ErrRewound) {
+		return err
+	}
 	if err := s.store.Recall(s.relay.Reader(), recalled); err != nil {
 		return err
 	}
-	s.policies = audit.NewTable[policyRecord](s.store, policyKind, nil)
-	s.prunings = audit.NewTable[pruning](s.store, pruningKind, nil)
 	if err := s.store.Fresh(ctx); err != nil { // from here on it is told what is taken away
 		if moved := s.relay.Flush(ctx); errors.Is(moved, audit.ErrRewound) {
 			return moved // then that is why
@@ -157,6 +187,9 @@ func (s *System) start(ctx context.Context, cfg Config) error {
 	}
 	if err := s.issuer.Sweep(ctx); err != nil { // a node may have ended between taking a grant away and its credentials
 		s.logger.Error("bailiwick: credentials of grants that have ended", "error", err)
+	}
+	if err := s.erasures(ctx); err != nil { // or before an erasure was over
+		s.logger.Error("bailiwick: what is left of the erased", "error", err)
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop

@@ -63,3 +63,10 @@ func TestPolicyRefusesBadInput(t *testing.T) {
 		t.Errorf("not a fixed point: %s, %s", text, text2)
 	}
 }
+
+func TestRecovery(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		systemtest.TestRecovery(t, func(testing.TB) *systemtest.Machine { return systemtest.Memory() })
+	})
+	t.Run("directory", func(t *testing.T) { systemtest.TestRecovery(t, systemtest.Directory) })
+}

@@ -35,37 +35,19 @@ type genesisRecord struct {
 
 // begin runs the genesis, or checks that it fits what the system was configured with.
 func (s *System) begin(ctx context.Context, cfg Config) error {
-	table := audit.NewTable[genesisRecord](s.store, genesisKind, nil)
-	fields := map[string]string{"log": cfg.Log.VerifierKey(), "receipts": s.receipts.VerifierKey()}
-	for name, m := range cfg.Minters {
-		if m == nil {
-			return fmt.Errorf("bailiwick: minter %q is nil", name)
-		}
-		fields["issuer."+name] = m.IssuerKey()
-	}
-	if err := distinct(cfg.ReceiptKey, fields); err != nil {
-		return err
-	}
-	row, err := table.Load(ctx, genesisID)
-	if errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
-		if err = s.genesis(ctx, cfg, table, fields); !errors.Is(err, audit.ErrConflict) {
-			return err
-		}
-		row, err = table.Load(ctx, genesisID) // another node was first
-	}
-	if errors.Is(err, audit.ErrSeal) {
-		return fmt.Errorf("bailiwick: the seal keys do not fit this ledger, or it is not that of %s, or somebody has edited or deleted it: %w", s.Origin(), err)
-	}
+	fields, err := s.keys(cfg)
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(row.Value.Fields)) {
-		if fields[name] != row.Value.Fields[name] {
-			return fmt.Errorf("bailiwick: %s is not the one that this ledger began with", name)
+	row, err := s.geneses.Load(ctx, genesisID)
+	if errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
+		if err = s.genesis(ctx, cfg, fields); !errors.Is(err, audit.ErrConflict) {
+			return err
 		}
+		row, err = s.geneses.Load(ctx, genesisID) // another node was first
 	}
-	if len(fields) != len(row.Value.Fields) {
-		return errors.New("bailiwick: there are keys that this ledger did not begin with")
+	if err := s.fits(row, fields, err); err != nil {
+		return err
 	}
 	if err := s.relay.Flush(ctx); errors.Is(err, merkle.ErrLocked) {
 		if err := s.begun(ctx); err != nil {
@@ -92,6 +74,37 @@ func (s *System) begin(ctx context.Context, cfg Config) error {
 		return errors.New("bailiwick: the policy document is not the one that was approved")
 	}
 	return s.adopt(policy)
+}
+
+// keys names the keys that the system is configured with.
+func (s *System) keys(cfg Config) (map[string]string, error) {
+	fields := map[string]string{"log": cfg.Log.VerifierKey(), "receipts": s.receipts.VerifierKey()}
+	for name, m := range cfg.Minters {
+		if m == nil {
+			return nil, fmt.Errorf("bailiwick: minter %q is nil", name)
+		}
+		fields["issuer."+name] = m.IssuerKey()
+	}
+	return fields, distinct(cfg.ReceiptKey, fields)
+}
+
+// fits reports whether the ledger, whose genesis was read with that error, began with the keys.
+func (s *System) fits(row audit.Row[genesisRecord], fields map[string]string, err error) error {
+	if errors.Is(err, audit.ErrSeal) {
+		return fmt.Errorf("bailiwick: the seal keys do not fit this ledger, or it is not that of %s, or somebody has edited or deleted it: %w", s.Origin(), err)
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(row.Value.Fields)) {
+		if fields[name] != row.Value.Fields[name] {
+			return fmt.Errorf("bailiwick: %s is not the one that this ledger began with", name)
+		}
+	}
+	if len(fields) != len(row.Value.Fields) {
+		return errors.New("bailiwick: there are keys that this ledger did not begin with")
+	}
+	return nil
 }
 
 // distinct reports whether the receipt key is also the log's or a minter's: then whoever has that one makes receipts.
@@ -142,7 +155,7 @@ func (s *System) first() (audit.EventID, error) {
 	return audit.EventID{}, errors.New("the log is empty")
 }
 
-func (s *System) genesis(ctx context.Context, cfg Config, table audit.Table[genesisRecord], fields map[string]string) error {
+func (s *System) genesis(ctx context.Context, cfg Config, fields map[string]string) error {
 	if s.relay.Size() != 0 {
 		return errors.New("bailiwick: the ledger is empty and the log is not: the log is another system's, or the ledger was lost or in memory; a new ledger needs a new log")
 	}
@@ -163,7 +176,7 @@ func (s *System) genesis(ctx context.Context, cfg Config, table audit.Table[gene
 	for i, id := range cfg.Founders {
 		e.Fields[fmt.Sprintf("founder.%04d", i)] = id.ID.String()
 	}
-	writes := []audit.Write{table.Put(audit.Row[genesisRecord]{ID: genesisID, Value: record}, e)}
+	writes := []audit.Write{s.geneses.Put(audit.Row[genesisRecord]{ID: genesisID, Value: record}, e)}
 	pe := s.store.NewEvent("policy.adopted", audit.Actor{}, e.ID)
 	pe.Fields = map[string]string{"digest": digest.String()}
 	policy := audit.Row[policyRecord]{ID: policyID, Value: policyRecord{digest, cfg.Policy, pe.ID}}

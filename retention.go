@@ -24,9 +24,9 @@ type Pruning struct {
 
 // pruning is what the ledger keeps of it.
 type pruning struct {
-	Before time.Time     `json:"before"`
-	By     identity.ID   `json:"by"` // who asked last
-	At     time.Time     `json:"at"`
+	Before time.Time     `json:"before,omitzero"`
+	By     identity.ID   `json:"by,omitzero"` // who asked last
+	At     time.Time     `json:"at,omitzero"`
 	Below  uint64        `json:"below,omitempty"` // once it was agreed to
 	Head   audit.EventID `json:"head,omitzero"`
 }

@@ -145,9 +145,9 @@ type Event struct {
 	Direct  bool              `json:"direct,omitzero"` // it was put into the log without a ledger: see package audit/stream
 	Fields  map[string]string `json:"fields,omitempty"`
 	Beside  map[string]Digest `json:"beside,omitempty"` // commitments to values that are kept beside the log: see [Event.Keep]
-	Erased  []Digest          `json:"erased,omitempty"` // of values that are not kept any more: see [Store.Erase]
+	Erased  []Digest          `json:"erased,omitempty"` // of values that are not kept any more: see [Store.Erase], and [LostKind]
 
-	kept []kept // what is to be committed with it
+	kept []keeping // what is to be committed with it
 }
 
 // Leaf returns the canonical form of e (RFC 8785). It is an error if a part is missing or invalid, or if it is over 65,535 bytes.
@@ -203,7 +203,7 @@ func (e *Event) check() error {
 		return fmt.Errorf("audit: event %s: it cannot cause itself", e.Kind)
 	case e.Direct && e.Object != nil:
 		return fmt.Errorf("audit: event %s: a record's change is in a ledger", e.Kind)
-	case (len(e.Erased) > 0) != (e.Kind == ErasedKind):
+	case (len(e.Erased) > 0) != (e.Kind == ErasedKind || e.Kind == LostKind):
 		return fmt.Errorf("audit: event %s: it is not one that erases", e.Kind)
 	case e.Object != nil && (e.Object.Kind == "" || e.Object.ID == "" || e.Object.Version == 0):
 		return fmt.Errorf("audit: event %s: an object without kind, ID or version", e.Kind)

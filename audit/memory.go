@@ -13,11 +13,12 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
-// NewMemory returns a ledger in memory, for tests and for hosts that mean to forget. It is a [LogLedger].
+// NewMemory returns a ledger in memory, for tests and for hosts that mean to forget. It is a [LogLedger] and a
+// [Rewinder].
 func NewMemory() Ledger {
 	return &memory{
 		records: map[object]Record{}, unique: map[uniqueKey]ID{},
-		changes: map[string]bool{}, marks: map[EventID]*uint64{}, indexes: map[uint64]EventID{},
+		changes: map[string]bool{}, events: map[EventID]*memoryEvent{}, indexes: map[uint64]*memoryEvent{},
 		log: merkle.NewMemoryStore(),
 	}
 }
@@ -37,13 +38,22 @@ type memory struct {
 	records map[object]Record // tombstones too
 	unique  map[uniqueKey]ID
 	changes map[string]bool
-	marks   map[EventID]*uint64 // of every event; nil while it has none
-	indexes map[uint64]EventID
-	pending []SealedEvent
+	events  map[EventID]*memoryEvent
+	indexes map[uint64]*memoryEvent
+	pending []*memoryEvent
 	log     merkle.Store
 }
 
-var _ LogLedger = (*memory)(nil)
+type memoryEvent struct {
+	SealedEvent
+	seq  int     // in the order of the commits
+	mark *uint64 // nil while it has none
+}
+
+var (
+	_ LogLedger = (*memory)(nil)
+	_ Rewinder  = (*memory)(nil)
+)
 
 func (r Record) clone() Record {
 	r.Bytes, r.Keys, r.UniqueKeys = bytes.Clone(r.Bytes), slices.Clone(r.Keys), slices.Clone(r.UniqueKeys)
@@ -108,14 +118,15 @@ func (m *memory) commit(ctx context.Context, c Change, check func() error) error
 		}
 	}
 	for _, e := range c.Events {
-		m.marks[e.ID] = nil
-		m.pending = append(m.pending, SealedEvent{e.ID, bytes.Clone(e.Bytes)})
+		m.events[e.ID] = &memoryEvent{SealedEvent{e.ID, bytes.Clone(e.Bytes)}, len(m.events), nil}
+		m.pending = append(m.pending, m.events[e.ID])
 	}
 	for _, k := range c.Marks {
-		m.marks[k.Event], m.indexes[k.Index] = &k.Index, k.Event
+		e := m.events[k.Event]
+		e.mark, m.indexes[k.Index] = &k.Index, e
 	}
 	if len(c.Marks) > 0 {
-		m.pending = slices.DeleteFunc(m.pending, func(e SealedEvent) bool { return m.marks[e.ID] != nil })
+		m.pending = slices.DeleteFunc(m.pending, func(e *memoryEvent) bool { return e.mark != nil })
 	}
 	return nil
 }
@@ -150,22 +161,24 @@ func (m *memory) check(c Change) error {
 	}
 	fresh := map[EventID]bool{}
 	for _, e := range c.Events {
-		if _, ok := m.marks[e.ID]; ok || fresh[e.ID] {
+		if m.events[e.ID] != nil || fresh[e.ID] {
 			return fmt.Errorf("%w: event %s is there already", ErrConflict, e.ID)
 		}
 		fresh[e.ID] = true
 	}
 	given, taken := map[EventID]uint64{}, map[uint64]EventID{}
 	for _, k := range c.Marks {
-		have, ok := m.marks[k.Event]
+		have := m.events[k.Event]
 		index, again := given[k.Event]
-		if !ok && !fresh[k.Event] || have != nil && *have != k.Index || again && index != k.Index {
+		if have == nil && !fresh[k.Event] || have != nil && have.mark != nil && *have.mark != k.Index || again && index != k.Index {
 			return fmt.Errorf("%w: event %s cannot have index %d", ErrConflict, k.Event, k.Index)
 		}
-		for _, by := range []map[uint64]EventID{m.indexes, taken} {
-			if e, ok := by[k.Index]; ok && e != k.Event {
-				return fmt.Errorf("%w: index %d is that of event %s", ErrConflict, k.Index, e)
-			}
+		owner, ok := taken[k.Index]
+		if e := m.indexes[k.Index]; e != nil {
+			owner, ok = e.ID, true
+		}
+		if ok && owner != k.Event {
+			return fmt.Errorf("%w: index %d is that of event %s", ErrConflict, k.Index, owner)
 		}
 		given[k.Event], taken[k.Index] = k.Index, k.Event
 	}
@@ -223,4 +236,43 @@ func (m *memory) Pending(ctx context.Context, n int) iter.Seq2[SealedEvent, erro
 			}
 		}
 	}
+}
+
+func (m *memory) Marked(ctx context.Context, from uint64) iter.Seq2[MarkedEvent, error] {
+	return func(yield func(MarkedEvent, error) bool) {
+		var marked []MarkedEvent
+		m.mu.Lock()
+		for index, e := range m.indexes {
+			if index >= from {
+				marked = append(marked, MarkedEvent{index, e.SealedEvent})
+			}
+		}
+		m.mu.Unlock()
+		slices.SortFunc(marked, func(a, b MarkedEvent) int { return cmp.Compare(a.Index, b.Index) })
+		for _, e := range marked {
+			if err := ctx.Err(); err != nil {
+				yield(MarkedEvent{}, err)
+				return
+			}
+			if e.Bytes = bytes.Clone(e.Bytes); !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (m *memory) Unmark(ctx context.Context, from uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for index, e := range m.indexes {
+		if index >= from {
+			delete(m.indexes, index)
+			e.mark, m.pending = nil, append(m.pending, e)
+		}
+	}
+	slices.SortFunc(m.pending, func(a, b *memoryEvent) int { return cmp.Compare(a.seq, b.seq) })
+	return nil
 }

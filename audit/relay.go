@@ -185,7 +185,7 @@ func (r *Relay) batch(ctx context.Context) (more bool, _ error) {
 		if _, err := r.log.Append(ctx, nil); err != nil {
 			return false, err // above all, if another node has the log
 		}
-		if err := r.markTail(ctx); err != nil {
+		if err := cmp.Or(r.store.Recovering(ctx), r.markTail(ctx)); err != nil {
 			return false, err
 		}
 		r.marked = true
@@ -342,6 +342,9 @@ func (r *Relay) put(ctx context.Context, c Change) error {
 func (r *Relay) markTail(ctx context.Context) error {
 	cp, err := r.reader.Checkpoint()
 	if err != nil {
+		return err
+	}
+	if err := r.behind(ctx, cp.Size); err != nil {
 		return err
 	}
 	var tail []Entry

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"sync"
 
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
@@ -73,16 +74,21 @@ func (s *Store) Recall(r *merkle.Reader, n int) error {
 	if err != nil {
 		return err
 	}
+	gone := map[objectID]bool{} // what is told before that is older
 	for end := cp.Size; end > 0 && n > 0; {
 		entries, begin, err := entriesBefore(r, cp, end, uint64(max(n, relayBatch)))
 		pruned := errors.Is(err, merkle.ErrPruned)
 		if err != nil && !pruned {
 			return err
 		}
-		for _, e := range entries {
+		for _, e := range slices.Backward(entries) {
 			s.clock.ratchet(e.Event.Time)
-			if o := e.Event.Object; o != nil {
-				s.saw(o.Kind, o.ID, o.Version, o.Digest == Digest{})
+			if o := e.Event.Object; o != nil && !gone[objectID{o.Kind, o.ID}] {
+				if o.Digest == (Digest{}) {
+					gone[objectID{o.Kind, o.ID}] = true
+				} else {
+					s.saw(o.Kind, o.ID, o.Version, false)
+				}
 			}
 		}
 		if end, n = begin, n-len(entries); pruned {

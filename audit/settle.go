@@ -307,7 +307,7 @@ func (v *inspection) settle(ctx context.Context, o *suspect, before told) error 
 		return err
 	}
 	all := before.then(o.since)
-	if from, to, ok := all.gap(); ok {
+	if from, to, ok := all.gap(kind); ok {
 		if err := v.report(kind, id, Untold, "the events go from version %d to %d", from, to); err != nil {
 			return err
 		}

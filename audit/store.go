@@ -25,6 +25,7 @@ type Store struct {
 	owed      owed
 	pressure  pressure
 	seen      *seen
+	recovery  Table[recoveryRecord]
 	committed chan struct{}
 
 	mu    sync.Mutex
@@ -56,6 +57,7 @@ func NewStore(ctx context.Context, cfg StoreConfig) (*Store, error) {
 	if err := s.ring.refresh(ctx); err != nil {
 		return nil, err
 	}
+	s.recovery = NewTable[recoveryRecord](s, RecoveryKind, nil)
 	s.watch.table, s.watch.maxStale, s.watch.take = NewTable[narrowing](s, NarrowingKind, nil), cfg.MaxStale, make(chan struct{}, 1)
 	return s, nil
 }

@@ -49,13 +49,13 @@ func (c *toldCursor) next() (err error) {
 	if c.now, err = parseTold(c.r.Value); err != nil {
 		return err
 	}
-	from, to, ok := c.now.gap()
-	if !ok {
-		return nil
-	}
 	kind, id, err := parseObjectKey(c.r.Key)
 	if err != nil {
 		return err
+	}
+	from, to, ok := c.now.gap(kind)
+	if !ok {
+		return nil
 	}
 	return c.v.report(kind, id, Untold, "the events go from version %d to %d", from, to)
 }

@@ -36,8 +36,12 @@ func (t told) then(u told) told {
 	return t
 }
 
-// gap is the first place where one version does not follow the other, from version 0 on.
-func (t told) gap() (from, to uint64, ok bool) {
+// gap is the first place where one version does not follow the other, from version 0 on. Of values there is none: the event that tells of the first may have
+// been a direct one, and lost with a part of the log.
+func (t told) gap(kind Kind) (from, to uint64, ok bool) {
+	if kind == ValueKind {
+		return 0, 0, false
+	}
 	if t.first > 1 {
 		return 0, t.first, true
 	}
@@ -162,6 +166,47 @@ func readLog(ctx context.Context, r *merkle.Reader, cp merkle.Checkpoint, from, 
 		}
 	}
 	return flush()
+}
+
+// kept returns the parts of a log that were not pruned, each from an index to another: the first bundle, and the rest.
+func kept(r *merkle.Reader, cp merkle.Checkpoint) ([][2]uint64, error) {
+	first, err := r.First(cp)
+	if err != nil || first == 0 {
+		return [][2]uint64{{0, cp.Size}}, err
+	}
+	return [][2]uint64{{0, 256}, {first, cp.Size}}, nil
+}
+
+// readKept is readLog of all that was not pruned.
+func readKept(ctx context.Context, r *merkle.Reader, cp merkle.Checkpoint, each func(index uint64, e Event) error) error {
+	parts, err := kept(r, cp)
+	for _, p := range parts {
+		if err == nil {
+			err = readLog(ctx, r, cp, p[0], p[1], each)
+		}
+	}
+	return err
+}
+
+// eachKept calls each with every leaf that was not pruned.
+func eachKept(r *merkle.Reader, cp merkle.Checkpoint, each func(index uint64, leaf []byte) error) error {
+	parts, err := kept(r, cp)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		index := p[0]
+		for leaf, err := range r.Entries(cp, p[0], p[1]) {
+			if err == nil {
+				err = each(index, leaf)
+			}
+			if err != nil {
+				return err
+			}
+			index++
+		}
+	}
+	return nil
 }
 
 // parseBare is [ParseEvent], and a panic is an error.

@@ -44,8 +44,8 @@ const valueHead = 1 + saltSize
 // MaxValue is how many bytes a value beside the log may have.
 const MaxValue = MaxBytes - valueHead
 
-// A kept value waits for its event to be committed.
-type kept struct {
+// A keeping is a value that waits for its event to be committed.
+type keeping struct {
 	name string
 	Opening
 }
@@ -57,7 +57,7 @@ func (e *Event) Keep(name string, value []byte) error {
 	if _, ok := e.Beside[name]; ok || len(value) > MaxValue {
 		return fmt.Errorf("audit: event %s: %q is kept already, or has over %d bytes", e.Kind, name, MaxValue)
 	}
-	k := kept{name, Opening{newSalt(), slices.Clone(value)}}
+	k := keeping{name, Opening{newSalt(), slices.Clone(value)}}
 	beside := map[string]Digest{name: k.Commitment()} // e may be a copy of another event
 	for n, d := range e.Beside {
 		beside[n] = d

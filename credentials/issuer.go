@@ -302,11 +302,7 @@ func (i *Issuer) release(ctx context.Context, c identity.Caller, a Authorization
 func (i *Issuer) commit(ctx context.Context, row audit.Row[record], e *audit.Event, reads []audit.Read) error {
 	r := &row.Value
 	tx := audit.Tx{Reads: reads, Narrows: r.over()}
-	e.Subject = r.Chain[0]
-	e.Fields = map[string]string{
-		"type": r.Type, "serial": string(row.ID), "bind": r.Bind.String(), "grant": r.Grant, "holder": r.Chain[len(r.Chain)-1].String(),
-		"notAfter": r.NotAfter.Format(time.RFC3339Nano),
-	}
+	describe(e, row)
 	if r.Status == statusIntended { // they may be people's names
 		if err := e.Keep("principals", []byte(strings.Join(r.Principals, ","))); err != nil {
 			return err
@@ -314,4 +310,14 @@ func (i *Issuer) commit(ctx context.Context, row audit.Row[record], e *audit.Eve
 	}
 	tx.Writes = []audit.Write{i.table.Put(row, e)}
 	return i.cfg.Store.Commit(ctx, tx)
+}
+
+// describe makes the event tell of the credential what everybody may know, and what it takes to revoke it.
+func describe(e *audit.Event, row audit.Row[record]) {
+	r := &row.Value
+	e.Subject = r.Chain[0]
+	e.Fields = map[string]string{
+		"type": r.Type, "serial": string(row.ID), "bind": r.Bind.String(), "grant": r.Grant, "holder": r.Chain[len(r.Chain)-1].String(),
+		"notAfter": r.NotAfter.Format(time.RFC3339Nano),
+	}
 }

@@ -26,6 +26,10 @@ func TestLogInDatabase(t *testing.T) {
 				d := database(t)
 				return d.node(t), func() audit.LogLedger { return d.node(t) }
 			})
+			audittest.TestRewinder(t, func(t *testing.T) (audit.Rewinder, func() audit.Rewinder) {
+				d := database(t)
+				return d.node(t), func() audit.Rewinder { return d.node(t) }
+			})
 			merkletest.TestLog(t, func(t *testing.T) merkle.Log {
 				l, err := merkle.OpenStore(t.Context(), anyLeaves{database(t).node(t)}, origin, logKey)
 				if err != nil {

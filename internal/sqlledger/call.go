@@ -17,6 +17,8 @@ type call struct {
 	size  int
 	done  chan error  // has room for the result
 	gone  atomic.Bool // whether nobody waits for it any more
+
+	unmark *uint64 // of SQLite: it takes marks back, and is no change
 }
 
 func newCall(c *audit.Change, s *swap) *call {

@@ -44,6 +44,8 @@ type engine interface {
 	read(ctx context.Context, q query, args []any, collect func(*sql.Rows) error) error
 	// commit is audit.Ledger.Commit of a change that was checked by itself, and of the log's swap with it if that is not nil. It keeps nothing of either.
 	commit(ctx context.Context, c *audit.Change, s *swap) error
+	// unmark is audit.Rewinder.Unmark.
+	unmark(ctx context.Context, from uint64) error
 	time() (time.Time, bool)
 	close()
 }
@@ -57,6 +59,7 @@ const (
 	scanFewQuery              // the same; at most fewRows rows
 	pendingQuery              // seq to go on after, last seq, number
 	logQuery                  // name
+	markedQuery               // the least mark, number
 	queries
 )
 

@@ -255,7 +255,8 @@ var postgresReads = [queries]string{
 	scanFewQuery: fmt.Sprintf(postgresScan, fewRows),
 	pendingQuery: `SELECT seq, id, bytes, (SELECT max(seq) FROM @.event WHERE mark IS NULL)
 		FROM @.event WHERE mark IS NULL AND seq > $1::bigint AND seq <= $2::bigint ORDER BY seq LIMIT $3::bigint`,
-	logQuery: `SELECT data FROM @.log WHERE name = $1::bytea`,
+	logQuery:    `SELECT data FROM @.log WHERE name = $1::bytea`,
+	markedQuery: `SELECT mark, id, bytes FROM @.event WHERE mark >= $1::bigint ORDER BY mark LIMIT $2::bigint`,
 }
 
 const postgresScan = `SELECT k.key, k.record, r.kind, r.id, r.version, r.keys, r.bytes

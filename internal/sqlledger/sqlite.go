@@ -32,7 +32,8 @@ var sqliteReads = [queries]string{
 	scanFewQuery: sqliteScan + fmt.Sprint(fewRows),
 	pendingQuery: `SELECT seq, id, bytes, (SELECT max(seq) FROM bailiwick_event INDEXED BY bailiwick_event_pending WHERE mark IS NULL)
 		FROM bailiwick_event INDEXED BY bailiwick_event_pending WHERE mark IS NULL AND seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3`,
-	logQuery: `SELECT data FROM bailiwick_log WHERE name = ?1`,
+	logQuery:    `SELECT data FROM bailiwick_log WHERE name = ?1`,
+	markedQuery: `SELECT mark, id, bytes FROM bailiwick_event INDEXED BY bailiwick_event_mark WHERE mark >= ?1 ORDER BY mark LIMIT ?2`,
 }
 
 const sqliteScan = `SELECT k.key, k.record, r.kind, r.id, r.version, r.keys, r.bytes

@@ -17,7 +17,10 @@ const maxGroup = 128
 // commit queues the change, together with others that come at the same time. The goroutine is free of ctx: what one caller does not wait for
 // any more must not fail the others.
 func (s *sqlite) commit(ctx context.Context, c *audit.Change, p *swap) error {
-	call := newCall(c, p)
+	return s.wait(ctx, newCall(c, p))
+}
+
+func (s *sqlite) wait(ctx context.Context, call *call) error {
 	select {
 	case s.queue <- call:
 	case <-ctx.Done():
@@ -189,6 +192,7 @@ const (
 	selectLog
 	upsertLog
 	deleteLog
+	unmarkEvents
 	writes
 )
 
@@ -214,6 +218,8 @@ var sqliteWrites = [writes]string{
 	selectLog:   `SELECT data FROM bailiwick_log WHERE name = ?1`,
 	upsertLog:   `INSERT INTO bailiwick_log (name, data) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET data = excluded.data`,
 	deleteLog:   `DELETE FROM bailiwick_log WHERE name = ?1`,
+
+	unmarkEvents: `UPDATE bailiwick_event SET mark = NULL WHERE mark >= ?1`,
 }
 
 // A writer is the connection that writes, with its statements.
@@ -225,6 +231,10 @@ type writer struct {
 
 // apply checks one change and writes it. The first error is the result of the change alone; the second is that of the transaction.
 func (w *writer) apply(ctx context.Context, c *call) (result, err error) {
+	if c.unmark != nil {
+		_, err := w.stmts[unmarkEvents].ExecContext(ctx, int64(*c.unmark))
+		return nil, err
+	}
 	s, err := w.gather(ctx, &c.want, c.c.ID)
 	if err != nil || s.stored[c.c.ID] {
 		return nil, err

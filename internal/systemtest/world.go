@@ -146,6 +146,16 @@ func (h *hooked) Pending(ctx context.Context, n int) iter.Seq2[audit.SealedEvent
 	return h.Ledger.Pending(ctx, n)
 }
 
+// Marked is that of the ledger below.
+func (h *hooked) Marked(ctx context.Context, from uint64) iter.Seq2[audit.MarkedEvent, error] {
+	return h.Ledger.(audit.Rewinder).Marked(ctx, from)
+}
+
+// Unmark is that of the ledger below.
+func (h *hooked) Unmark(ctx context.Context, from uint64) error {
+	return h.Ledger.(audit.Rewinder).Unmark(ctx, from)
+}
+
 func (h *hooked) before(kind string, hook func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
