@@ -3,9 +3,11 @@ package bailiwick
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/lifecycle"
 )
 
 // An Erasure says how far the erasing of an identity has come.
@@ -28,7 +30,16 @@ func (s *System) Erase(ctx context.Context, c identity.Caller, id identity.ID) (
 
 // erase erases what is left of an identity that was deleted.
 func (s *System) erase(ctx context.Context, id identity.ID, cause audit.EventID) error {
-	_, err := s.store.Erase(ctx, id, audit.Actor{}, cause)
+	_, err := s.store.Erase(ctx, id, cause, func(by identity.ID) error {
+		holds, err := s.lifecycle.Holds(ctx, by)
+		if errors.Is(err, identity.ErrNotFound) {
+			return nil
+		}
+		if err == nil && len(holds) > 0 {
+			err = fmt.Errorf("%w: identity %s", lifecycle.ErrHeld, by)
+		}
+		return err
+	})
 	err = errors.Join(err, s.jit.Erase(ctx, id, cause), s.issuer.Erase(ctx, id, cause))
 	if err != nil {
 		return err

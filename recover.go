@@ -113,6 +113,9 @@ func (s *System) mendPruning(ctx context.Context, b audit.Behind) (audit.Write, 
 		}
 		row.Value = pruning{Before: before.UTC(), By: e.Actor.ID, At: e.Time, Below: below}
 	}
+	for _, e := range b.Told {
+		row.Value.Done = row.Value.Done || e.Kind == "log.pruned" && e.Fields["below"] == strconv.FormatUint(row.Value.Below, 10)
+	}
 	e := s.store.NewEvent(audit.KeptKind, audit.Actor{}, b.Cause)
 	row.Value.Head = e.ID
 	return s.prunings.Put(row, e), nil

@@ -28,6 +28,7 @@ type pruning struct {
 	By     identity.ID   `json:"by,omitzero"` // who asked last
 	At     time.Time     `json:"at,omitzero"`
 	Below  uint64        `json:"below,omitempty"` // once it was agreed to
+	Done   bool          `json:"done,omitempty"`
 	Head   audit.EventID `json:"head,omitzero"`
 }
 
@@ -64,7 +65,10 @@ func (s *System) Prune(ctx context.Context, c identity.Caller, before time.Time,
 	if err != nil || !agreed {
 		return Pruning{}, err
 	}
-	p := Pruning{Below: row.Value.Below}
+	p := Pruning{Below: row.Value.Below, Done: row.Value.Done}
+	if p.Done {
+		return p, nil
+	}
 	if p.Below == 0 {
 		found, err := s.Verify(ctx, in)
 		if err = errors.Join(err, audit.Findings(found)); err != nil {
@@ -80,11 +84,31 @@ func (s *System) Prune(ctx context.Context, c identity.Caller, before time.Time,
 	if err := s.Flush(ctx); err != nil { // so that the log says so before it is so
 		return p, err
 	}
+	if _, err := s.lifecycle.NoHold(ctx); err != nil { // one that was placed meanwhile is not too late
+		return p, err
+	}
 	if err := log.Prune(ctx, p.Below); err != nil {
+		return p, err
+	}
+	if err := s.pruned(ctx); err != nil {
 		return p, err
 	}
 	p.Done = true
 	return p, nil
+}
+
+// pruned records that what was agreed to is done.
+func (s *System) pruned(ctx context.Context) error {
+	return audit.Retry(func() error {
+		row, err := s.prunings.Load(ctx, pruningID)
+		if err != nil || row.Value.Done {
+			return err
+		}
+		e := s.store.NewEvent("log.pruned", audit.Actor{}, row.Value.Head)
+		e.Fields = map[string]string{"below": strconv.FormatUint(row.Value.Below, 10)}
+		row.Value.Done, row.Value.Head = true, e.ID
+		return s.store.Commit(ctx, audit.Tx{Writes: []audit.Write{s.prunings.Put(row, e)}})
+	})
 }
 
 // askToPrune records that the caller asks, unless another human has: then it is agreed.
@@ -94,7 +118,7 @@ func (s *System) askToPrune(ctx context.Context, c identity.Caller, before time.
 		if err != nil {
 			return err
 		}
-		if err := s.held(ctx); err != nil {
+		if _, err := s.lifecycle.NoHold(ctx); err != nil {
 			return err
 		}
 		if row, err = s.prunings.Load(ctx, pruningID); err != nil && (!errors.Is(err, audit.ErrNotFound) || errors.Is(err, audit.ErrSeal)) {
@@ -102,10 +126,15 @@ func (s *System) askToPrune(ctx context.Context, c identity.Caller, before time.
 		}
 		row.ID = pruningID
 		p := &row.Value
-		if same := p.Before.Equal(before); same && p.Below > 0 { // it was agreed to
+		same := p.Before.Equal(before)
+		if same && p.Below > 0 { // it was agreed to
 			agreed = true
 			return nil
-		} else if same && p.By != c.ID() && s.store.Now().Before(p.At.Add(lifecycle.SecondWithin)) {
+		}
+		if p.Below > 0 && !p.Done {
+			return fmt.Errorf("bailiwick: what was agreed to is to be done first: pruning before %s", p.Before.Format(time.RFC3339Nano))
+		}
+		if same && p.By != c.ID() && s.store.Now().Before(p.At.Add(lifecycle.SecondWithin)) {
 			first, err := s.lifecycle.Identity(ctx, p.By)
 			if err != nil || first.Active {
 				agreed = err == nil
@@ -120,17 +149,6 @@ func (s *System) askToPrune(ctx context.Context, c identity.Caller, before time.
 	return row, agreed, err
 }
 
-// held returns that there is a hold on somebody.
-func (s *System) held(ctx context.Context) error {
-	for id, err := range s.lifecycle.OnHold(ctx) {
-		if err == nil {
-			err = fmt.Errorf("%w: identity %s", lifecycle.ErrHeld, id)
-		}
-		return err
-	}
-	return nil
-}
-
 // agreeToPrune puts it on the record.
 func (s *System) agreeToPrune(ctx context.Context, c identity.Caller, row audit.Row[pruning], below uint64) error {
 	d, st, err := s.human(ctx, c, "log:prune", "log")
@@ -141,14 +159,15 @@ func (s *System) agreeToPrune(ctx context.Context, c identity.Caller, row audit.
 	if err == nil && !first.Active {
 		err = fmt.Errorf("%w: who has asked for it may not act any more", identity.ErrDenied)
 	}
-	if err = errors.Join(err, s.held(ctx)); err != nil {
+	noHold, held := s.lifecycle.NoHold(ctx)
+	if err = errors.Join(err, held); err != nil {
 		return err
 	}
 	e := s.store.NewEvent(audit.PrunedKind, audit.ActorOf(c), row.Value.Head)
 	e.Fields = map[string]string{"below": strconv.FormatUint(below, 10), "before": row.Value.Before.Format(time.RFC3339Nano)}
 	row.Value.Below, row.Value.Head = below, e.ID
 	reads := append(audit.ReadsOf(st), d.Reads()...)
-	reads = append(reads, audit.Read{Kind: audit.IdentityKind, ID: audit.ID(first.ID.String()), Version: first.Version})
+	reads = append(reads, noHold, audit.Read{Kind: audit.IdentityKind, ID: audit.ID(first.ID.String()), Version: first.Version})
 	return s.store.Commit(ctx, audit.Tx{Writes: []audit.Write{s.prunings.Put(row, e)}, Reads: reads})
 }
 

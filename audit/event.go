@@ -147,7 +147,7 @@ type Event struct {
 	Beside  map[string]Digest `json:"beside,omitempty"` // commitments to values that are kept beside the log: see [Event.Keep]
 	Erased  []Digest          `json:"erased,omitempty"` // of values that are not kept any more: see [Store.Erase], and [LostKind]
 
-	kept []keeping // what is to be committed with it
+	kept *keeping // what is to be committed with it
 }
 
 // Leaf returns the canonical form of e (RFC 8785). It is an error if a part is missing or invalid, or if it is over 65,535 bytes.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/bailiwick-go/bailiwick/internal/spill"
 )
@@ -97,17 +98,25 @@ func (v *inspection) lookUp(ctx context.Context, key []byte, of []*lead) error {
 		case err != nil || now.Version != l.version: // it has changed meanwhile
 			continue
 		case l.led == 0:
-			err = v.report(kind, l.id, Diverted, "the key %q does not lead to it", k)
+			err = v.report(kind, l.id, Diverted, "the key %q does not lead to it", sort(k))
 		case l.led > 1:
-			err = v.report(kind, l.id, Duplicated, "the key %q leads to it %d times", k, l.led)
+			err = v.report(kind, l.id, Duplicated, "the key %q leads to it %d times", sort(k), l.led)
 		default:
-			err = v.report(kind, l.id, Diverted, "its unique key %q is also that of %q", k, owners[other])
+			err = v.report(kind, l.id, Diverted, "its unique key %q is also that of %q", sort(k), owners[other])
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// sort is what a finding tells of a key, which may be a person's name.
+func sort(k Key) string {
+	if name, _, ok := strings.Cut(string(k), "/"); ok {
+		return name + "/…"
+	}
+	return "…"
 }
 
 // files are what the sorter has written, few enough to be read at once.

@@ -38,7 +38,7 @@ func history() *system {
 		must(0, errors.Join(n.put(id, int(serial.Add(1))), n.put(id, int(serial.Add(1))), n.take("y"), n.keep(people[i%2], "a", "b")))
 		switch i {
 		case 1:
-			must(n.Erase(context.Background(), people[0], audit.Actor{}, audit.EventID{}))
+			must(n.Erase(context.Background(), people[0], audit.EventID{}, nil))
 		case 2:
 			must(0, s.relay.Flush(context.Background()))
 		}

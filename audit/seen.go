@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"slices"
 	"sync"
 
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
@@ -24,46 +23,57 @@ type seen struct {
 
 func newSeen() *seen { return &seen{seed: maphash.MakeSeed(), now: map[uint64]uint64{}} }
 
+// goneBit is set in the version of an object that is not there any more.
+const goneBit = 1 << 63
+
 // version returns the last version of the object that was seen, 0 if none is remembered.
 func (s *seen) version(kind Kind, id ID) uint64 {
+	v, _ := s.last(kind, id)
+	return v
+}
+
+// last returns the last version of the object that was seen, and whether it was that it is not there any more.
+func (s *seen) last(kind Kind, id ID) (version uint64, gone bool) {
 	h := maphash.Comparable(s.seed, objectID{kind, id})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return max(s.now[h], s.old[h])
+	v := s.now[h]
+	if old := s.old[h]; old&^goneBit > v&^goneBit {
+		v = old
+	}
+	return v &^ goneBit, v&goneBit != 0
 }
 
-func (s *seen) saw(kind Kind, id ID, version uint64) {
+func (s *seen) saw(kind Kind, id ID, version uint64, gone bool) {
 	h := maphash.Comparable(s.seed, objectID{kind, id})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.now) >= seenObjects {
 		s.now, s.old = map[uint64]uint64{}, s.now
 	}
-	s.now[h] = max(version, s.now[h], s.old[h])
-}
-
-// saw remembers a version of an object, or forgets an object that is not there any more.
-func (s *Store) saw(kind Kind, id ID, version uint64, gone bool) {
-	if !gone {
-		s.seen.saw(kind, id, version)
-		return
+	v := max(s.now[h]&^goneBit, s.old[h]&^goneBit)
+	if version > v || version == v && gone {
+		if v = version; gone {
+			v |= goneBit
+		}
+		s.now[h] = v
+	} else if _, ok := s.now[h]; !ok {
+		s.now[h] = s.old[h]
 	}
-	h := maphash.Comparable(s.seen.seed, objectID{kind, id})
-	s.seen.mu.Lock()
-	defer s.seen.mu.Unlock()
-	delete(s.seen.now, h)
-	delete(s.seen.old, h)
 }
 
 // HasSeen reports whether a version of the object was committed, read or recalled here not too long ago.
-func (s *Store) HasSeen(kind Kind, id ID) bool { return s.seen.version(kind, id) > 0 }
+func (s *Store) HasSeen(kind Kind, id ID) bool {
+	version, gone := s.seen.last(kind, id)
+	return version > 0 && !gone
+}
 
 // takes takes a version of an object that is as it was sealed, unless it is older than the one that had been seen before it was read.
 func (s *Store) takes(kind Kind, id ID, version, before uint64) error {
 	if version < before {
 		return fmt.Errorf("%w: %s %q was set back from version %d to %d", ErrSeal, kind, id, before, version)
 	}
-	s.seen.saw(kind, id, version)
+	s.seen.saw(kind, id, version, false)
 	return nil
 }
 
@@ -74,21 +84,16 @@ func (s *Store) Recall(r *merkle.Reader, n int) error {
 	if err != nil {
 		return err
 	}
-	gone := map[objectID]bool{} // what is told before that is older
 	for end := cp.Size; end > 0 && n > 0; {
 		entries, begin, err := entriesBefore(r, cp, end, uint64(max(n, relayBatch)))
 		pruned := errors.Is(err, merkle.ErrPruned)
 		if err != nil && !pruned {
 			return err
 		}
-		for _, e := range slices.Backward(entries) {
+		for _, e := range entries {
 			s.clock.ratchet(e.Event.Time)
-			if o := e.Event.Object; o != nil && !gone[objectID{o.Kind, o.ID}] {
-				if o.Digest == (Digest{}) {
-					gone[objectID{o.Kind, o.ID}] = true
-				} else {
-					s.saw(o.Kind, o.ID, o.Version, false)
-				}
+			if o := e.Event.Object; o != nil {
+				s.seen.saw(o.Kind, o.ID, o.Version, o.Digest == Digest{})
 			}
 		}
 		if end, n = begin, n-len(entries); pruned {

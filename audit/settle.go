@@ -159,13 +159,23 @@ func (v *inspection) logged(ctx context.Context, ids []EventID, cp merkle.Checkp
 		times = append(times, id.time().UnixMilli())
 	}
 	slices.Sort(times)
+	first, err := v.r.First(cp)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.pruned(ctx, ids, cp, first); err != nil {
+		return nil, err
+	}
 	for i, s := range in {
 		n, _ := slices.BinarySearch(times, s.Min)
 		if n == len(times) || times[n] > s.Max {
 			continue
 		}
-		from := uint64(i) * spanEntries
-		err := readLog(ctx, v.r, cp, from, min(from+spanEntries, cp.Size), func(_ uint64, e Event) error {
+		from := max(uint64(i)*spanEntries, first)
+		if from >= min(uint64(i+1)*spanEntries, cp.Size) {
+			continue
+		}
+		err := readLog(ctx, v.r, cp, from, min(uint64(i+1)*spanEntries, cp.Size), func(_ uint64, e Event) error {
 			if _, waits := logged[e.ID]; waits {
 				logged[e.ID] = true
 			}
@@ -176,6 +186,60 @@ func (v *inspection) logged(ctx context.Context, ids []EventID, cp merkle.Checkp
 		}
 	}
 	return logged, nil
+}
+
+// pruned reports events that wait although they are older than all that the log still has: they may have been in what was pruned, and no relay appends them.
+func (v *inspection) pruned(ctx context.Context, ids []EventID, cp merkle.Checkpoint, first uint64) error {
+	if first == 0 || first >= cp.Size {
+		return nil
+	}
+	var oldest time.Time
+	err := readLog(ctx, v.r, cp, first, min(first+256, cp.Size), func(_ uint64, e Event) error {
+		if at := e.ID.time(); oldest.IsZero() || at.Before(oldest) {
+			oldest = at
+		}
+		return nil
+	})
+	for _, id := range ids {
+		if err == nil && id.time().Before(oldest) {
+			err = v.report("", ID(id.String()), Remarked, "it may have been in what was pruned")
+		}
+	}
+	return err
+}
+
+// withdraw takes back what was found of objects that are not there because an event tells so that came after all had been told.
+func (v *inspection) withdraw(ctx context.Context) error {
+	if !slices.ContainsFunc(v.run.Found, func(f Finding) bool { return f.Problem == Deleted }) {
+		return nil
+	}
+	gone := map[objectID]bool{}
+	hear := func(_ uint64, e Event) error {
+		for o, t := range e.tells() {
+			gone[o] = gone[o] || t.digest == Digest{}
+		}
+		return nil
+	}
+	for sealed, err := range v.s.ledger.Pending(ctx, math.MaxInt) {
+		if err != nil && !errors.Is(err, ErrSeal) {
+			return err
+		}
+		if e, _, err := v.s.openEvent(sealed); err == nil {
+			hear(0, e)
+		}
+	}
+	now, err := v.r.Checkpoint() // what does not wait any more is there
+	if err == nil {
+		err = readLog(ctx, v.r, now, v.run.Until.Size, now.Size, hear)
+	}
+	v.run.Found = slices.DeleteFunc(v.run.Found, func(f Finding) bool {
+		late := err == nil && f.Problem == Deleted && gone[objectID{f.Kind, f.ID}]
+		if late {
+			delete(v.found, f)
+		}
+		return late
+	})
+	return err
 }
 
 // What is in the log without a mark, for a relay may be about to make it, is looked at again so often, and each time after so long.
@@ -297,7 +361,10 @@ func (v *inspection) objects(ctx context.Context) error {
 		return err
 	}
 	v.step(PhaseObjects, 0, total)
-	return c.end()
+	if err := c.end(); err != nil {
+		return err
+	}
+	return v.withdraw(ctx)
 }
 
 // settle reads an object after all has been told, and compares it with that: it must have come up with what was told before it is read.
@@ -319,7 +386,7 @@ func (v *inspection) settle(ctx context.Context, o *suspect, before told) error 
 	switch {
 	case errors.Is(err, ErrNotFound) && all.last > 0 && all.digest == Digest{}: // as it was told
 		return nil
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, ErrNotFound): // see withdraw
 		return v.report(kind, id, Deleted, "there is no such record")
 	case err != nil && !errors.Is(err, ErrSeal):
 		return err

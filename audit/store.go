@@ -238,7 +238,7 @@ func (s *Store) insist(ctx context.Context, c Change) (err error) {
 	switch {
 	case err == nil:
 		for _, r := range c.Records {
-			s.saw(r.Kind, r.ID, r.Version, len(r.Bytes) == 0)
+			s.seen.saw(r.Kind, r.ID, r.Version, len(r.Bytes) == 0)
 		}
 		select {
 		case s.committed <- struct{}{}:

@@ -26,8 +26,11 @@ type Row[T any] struct {
 	digest  Digest
 }
 
-// NewTable returns the records of the kind in s. The function keys computes a value's keys; nil means none.
+// NewTable returns the records of the kind in s, which is not [ValueKind]. The function keys computes a value's keys; nil means none.
 func NewTable[T any](s *Store, kind Kind, keys func(*T) (index, unique []Key)) Table[T] {
+	if kind == ValueKind {
+		panic("audit: records of that kind are not a table's")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !slices.Contains(s.kinds, kind) {
@@ -39,9 +42,9 @@ func NewTable[T any](s *Store, kind Kind, keys func(*T) (index, unique []Key)) T
 // Load returns the record with the given ID. The error wraps [ErrNotFound] if there is none, [ErrSeal] if it is not as it was sealed or older
 // than the store has seen it, and both if it is not there any more.
 func (t Table[T]) Load(ctx context.Context, id ID) (Row[T], error) {
-	before := t.s.seen.version(t.kind, id)
+	before, gone := t.s.seen.last(t.kind, id)
 	r, err := t.s.ledger.Load(ctx, t.kind, id)
-	if errors.Is(err, ErrNotFound) && before > 0 {
+	if errors.Is(err, ErrNotFound) && before > 0 && !gone {
 		return Row[T]{}, fmt.Errorf("%w: it was at version %d: %w", ErrSeal, before, err)
 	}
 	if err != nil {
@@ -148,7 +151,8 @@ func (t Table[T]) Put(row Row[T], e *Event) Write {
 	return w
 }
 
-// Delete returns the write that leaves nothing of the record but its ID, which is never used again, with the event that describes it.
+// Delete returns the write that leaves nothing of the record but its ID, which is never used again, with the event that describes it. A node that has seen
+// the record, and does not hear of that, takes it for one that somebody else has deleted.
 func (t Table[T]) Delete(row Row[T], e *Event) Write {
 	return Write{record: Record{Kind: t.kind, ID: row.ID, Version: row.Version + 1}, event: e}
 }

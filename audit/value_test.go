@@ -32,7 +32,7 @@ func TestDigestsCannotBeGuessed(t *testing.T) {
 	o := audit.Opening{Value: []byte("yes")}
 	k := newNode(newBooks(), 0)
 	one, two := k.NewEvent("noted", audit.Actor{}, audit.EventID{}), k.NewEvent("noted", audit.Actor{}, audit.EventID{})
-	must(0, errors.Join(one.Keep("answer", o.Value), two.Keep("answer", o.Value)))
+	must(0, errors.Join(one.Keep("answer", o.Value), two.Keep("answer", o.Value), one.Fit(), two.Fit()))
 	if one.Beside["answer"] == two.Beside["answer"] || one.Beside["answer"] == o.Commitment() {
 		t.Error("a commitment can be guessed")
 	}
@@ -90,7 +90,7 @@ func TestValuesBesideTheLog(t *testing.T) {
 				},
 				"erase": func(t *rapid.T) {
 					of := rapid.SampledFrom(people).Draw(t, "of")
-					n, err := rapid.SampledFrom(s.nodes).Draw(t, "node").Erase(ctx, of, audit.Actor{}, audit.EventID{})
+					n, err := rapid.SampledFrom(s.nodes).Draw(t, "node").Erase(ctx, of, audit.EventID{}, nil)
 					if err != nil || n != len(kept[of]) {
 						t.Fatalf("%d of %d were erased: %v", n, len(kept[of]), err)
 					}
@@ -137,6 +137,7 @@ func TestValuesOfTwoEvents(t *testing.T) {
 	must(0, e.Keep("a", []byte("1")))
 	f := *e
 	must(0, errors.Join(f.Keep("b", []byte("2")), e.Keep("c", []byte("3"))))
+	must(0, errors.Join(e.Fit(), f.Fit()))
 	if len(e.Beside) != 2 || len(f.Beside) != 2 {
 		t.Error(e.Beside, f.Beside)
 	}

@@ -89,8 +89,43 @@ func (m *Manager) Hold(ctx context.Context, c identity.Caller, id identity.ID, m
 		default:
 			row.Value.Holds = append(holds, Hold{Matter: matter, By: c.ID(), At: m.store.Now()})
 		}
-		return m.note(ctx, c, row, "identity.held", map[string]string{"matter": matter}, basis, st)
+		tx := audit.Tx{Reads: basis}
+		fence, err := m.fence(ctx)
+		if err != nil {
+			return err
+		}
+		tx.Writes = append(tx.Writes, m.holding.Put(fence, m.store.NewEvent("holding.changed", audit.ActorOf(c), row.Value.Head)))
+		return m.note(ctx, c, row, "identity.held", map[string]string{"matter": matter}, tx, st)
 	})
+}
+
+// A holding is the one record of [HoldKind], which has a new version with each hold: whoever goes by there being none reads it.
+type holding struct{}
+
+// HoldKind is the kind of the one record that has a new version whenever a hold is placed.
+const HoldKind audit.Kind = "holding"
+
+func (m *Manager) fence(ctx context.Context) (audit.Row[holding], error) {
+	row, err := m.holding.Load(ctx, "holding")
+	if errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
+		return audit.Row[holding]{ID: "holding"}, nil
+	}
+	return row, err
+}
+
+// NoHold returns what it rests on that nobody is on hold, for [audit.Tx.Reads]; otherwise the error wraps [ErrHeld] and names somebody.
+func (m *Manager) NoHold(ctx context.Context) (audit.Read, error) {
+	row, err := m.fence(ctx)
+	if err != nil {
+		return audit.Read{}, err
+	}
+	for held, err := range m.identities.Scan(ctx, heldKey) {
+		if err == nil {
+			err = fmt.Errorf("%w: identity %s", ErrHeld, held.ID)
+		}
+		return audit.Read{}, err
+	}
+	return m.holding.Read(row), nil
 }
 
 func heldFor(holds []Hold, matter string) int {
@@ -98,10 +133,10 @@ func heldFor(holds []Hold, matter string) int {
 }
 
 // note commits the row with an event by the caller.
-func (m *Manager) note(ctx context.Context, c identity.Caller, row audit.Row[entry], kind string, fields map[string]string, basis []audit.Read, st identity.Standing) error {
+func (m *Manager) note(ctx context.Context, c identity.Caller, row audit.Row[entry], kind string, fields map[string]string, tx audit.Tx, st identity.Standing) error {
 	e := event(m.store, kind, audit.ActorOf(c), row.Value.Head, known(row).ID)
 	e.Fields, row.Value.Head = fields, e.ID
-	_, err := m.write(ctx, row, audit.Tx{Reads: basis}, e, st)
+	_, err := m.write(ctx, row, tx, e, st)
 	return err
 }
 
@@ -133,7 +168,7 @@ func (m *Manager) Unhold(ctx context.Context, c identity.Caller, id identity.ID,
 		} else {
 			row.Value.Holds[i].Lift = &ask{c.ID(), now}
 		}
-		return m.note(ctx, c, row, kind, map[string]string{"matter": matter}, append(basis, more...), st)
+		return m.note(ctx, c, row, kind, map[string]string{"matter": matter}, audit.Tx{Reads: append(basis, more...)}, st)
 	})
 	return lifted && err == nil, err
 }
@@ -142,17 +177,6 @@ func (m *Manager) Unhold(ctx context.Context, c identity.Caller, id identity.ID,
 func (m *Manager) Holds(ctx context.Context, id identity.ID) ([]Hold, error) {
 	row, err := m.identities.Load(ctx, recordID(id))
 	return row.Value.Holds, notFound(err)
-}
-
-// OnHold yields the identities that there is a hold on.
-func (m *Manager) OnHold(ctx context.Context) iter.Seq2[identity.ID, error] {
-	return func(yield func(identity.ID, error) bool) {
-		for row, err := range m.identities.Scan(ctx, heldKey) {
-			if !yield(row.Value.Identity.ID, err) {
-				return
-			}
-		}
-	}
 }
 
 // Erase lets [Delete] happen to an identity that is deactivated: nothing is left of its record but its ID and what it was. Two humans do so, each
@@ -186,7 +210,7 @@ func (m *Manager) Erase(ctx context.Context, c identity.Caller, id identity.ID) 
 		}
 		if !done {
 			row.Value.Erasure = &ask{c.ID(), now}
-			return m.note(ctx, c, row, "identity.erasure_asked", nil, append(basis, more...), st)
+			return m.note(ctx, c, row, "identity.erasure_asked", nil, audit.Tx{Reads: append(basis, more...)}, st)
 		}
 		e := event(m.store, eventNames[Delete], audit.ActorOf(c), row.Value.Head, id)
 		row.Value = entry{Identity: identity.Identity{ID: id, Kind: row.Value.Identity.Kind}, State: Deleted, Since: now, Head: e.ID, Erasing: true}
@@ -219,7 +243,11 @@ func (m *Manager) Erasures(ctx context.Context) iter.Seq2[Erasure, error] {
 	}
 }
 
-// Erased records that nothing is left of the identity that was deleted. It is idempotent.
+// EraseAgain is for how long what comes to be known late of an identity that was deleted, such as what a recorder had spooled, is erased too.
+const EraseAgain = 24 * time.Hour
+
+// Erased is called when nothing is left of the identity that was deleted. Once that is so [EraseAgain] after it was deleted, that is recorded, and it is none of the
+// [Manager.Erasures] any more. It is idempotent.
 func (m *Manager) Erased(ctx context.Context, id identity.ID) error {
 	return audit.Retry(func() error {
 		row, err := m.identities.Load(ctx, recordID(id))
@@ -229,7 +257,7 @@ func (m *Manager) Erased(ctx context.Context, id identity.ID) error {
 		if row.Value.State != Deleted {
 			return fmt.Errorf("%w: it was not deleted", identity.ErrDenied)
 		}
-		if !row.Value.Erasing {
+		if !row.Value.Erasing || m.store.Now().Before(row.Value.Since.Add(EraseAgain)) {
 			return m.store.Confirm(ctx, m.identities.Read(row))
 		}
 		e := event(m.store, "identity.erased", audit.Actor{}, row.Value.Head, id)

@@ -23,6 +23,8 @@ type Manager struct {
 	gate  *identity.Gate
 	auth  identity.Authority
 
+	holding audit.Table[holding]
+
 	mu      sync.Mutex
 	refused map[identity.ID]map[Event]bool // what was taken away, and is not on the record yet
 }
@@ -33,7 +35,7 @@ func NewManager(s *audit.Store, g *identity.Gate, a identity.Authority) (*Manage
 	if s == nil || g == nil {
 		return nil, errors.New("lifecycle: a manager needs a store and a gate")
 	}
-	return &Manager{Directory: NewDirectory(s), store: s, gate: g, auth: a, refused: map[identity.ID]map[Event]bool{}}, nil
+	return &Manager{Directory: NewDirectory(s), store: s, gate: g, auth: a, holding: audit.NewTable[holding](s, HoldKind, nil), refused: map[identity.ID]map[Event]bool{}}, nil
 }
 
 // Founders returns the writes that register the identities as active, for the first transaction of a store. Nobody allows them:

@@ -17,6 +17,7 @@ func Mendings(s *audit.Store) map[audit.Kind]audit.Mending {
 	return map[audit.Kind]audit.Mending{
 		audit.IdentityKind:   {Mend: m.identity},
 		audit.DelegationKind: {Mend: m.delegation, End: m.endDelegations},
+		HoldKind:             {Mend: m.holding},
 	}
 }
 
@@ -138,6 +139,12 @@ func after(state State, ev audit.Event) State {
 		}
 	}
 	return state
+}
+
+// holding keeps the record, of which the version is all.
+func (m mending) holding(_ context.Context, b audit.Behind) (audit.Write, error) {
+	table := audit.NewTable[holding](m.store, HoldKind, nil)
+	return table.Put(audit.Row[holding]{ID: b.ID, Version: b.Version}, m.store.NewEvent(audit.KeptKind, audit.Actor{}, b.Cause)), nil
 }
 
 func (m mending) delegation(ctx context.Context, b audit.Behind) (audit.Write, error) {

@@ -90,9 +90,7 @@ func (r *Recorder) put(ctx context.Context, batch []*item) (err error) {
 		return r.commit(ctx, batch)
 	}
 	var leaves [][]byte
-	var events []*audit.Event
 	for _, it := range batch {
-		events = append(events, it.event)
 		err := r.precede(ctx, it.event.Cause)
 		if errors.Is(err, merkle.ErrLocked) {
 			return r.commit(ctx, batch)
@@ -101,9 +99,6 @@ func (r *Recorder) put(ctx context.Context, batch []*item) (err error) {
 			return err
 		}
 		leaves = append(leaves, it.leaf)
-	}
-	if err := r.cfg.Store.Keep(ctx, events...); err != nil {
-		return err
 	}
 	first, err := r.cfg.Log.Append(ctx, leaves)
 	switch {
@@ -166,7 +161,11 @@ func (r *Recorder) look(ctx context.Context) (map[audit.EventID]bool, error) {
 		return nil, fmt.Errorf("stream: the log has %d entries, and had %d", cp.Size, r.size)
 	}
 	found := map[audit.EventID]bool{}
-	for leaf, err := range r.reader.Entries(cp, r.size, cp.Size) {
+	from, err := r.reader.First(cp) // what it may have appended since is not pruned
+	if err != nil {
+		return nil, err
+	}
+	for leaf, err := range r.reader.Entries(cp, max(r.size, from), cp.Size) {
 		if err != nil {
 			return nil, err
 		}

@@ -130,7 +130,8 @@ func NewRecorder(ctx context.Context, cfg Config) (*Recorder, error) {
 // Record takes an event, which is about no record and which [audit.Store.NewEvent] made. No event, and one of a kind that begins with "audit.", which are
 // the library's own, are errors. A nil error means, by the event's [Class], that it is in the log or
 // in the ledger and survives a crash; that it will be; or that it was counted. [ErrDropped] means that there was no room for it before ctx was done. After
-// any other error it may be on the record or not.
+// any other error it may be on the record or not. Values that are kept beside the log ([audit.Event.Keep]) are in the ledger before the event is taken: that
+// waits for the ledger, whatever the class, and is an error if it does not answer.
 func (r *Recorder) Record(ctx context.Context, e *audit.Event) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("stream: record: %w", err)
@@ -145,11 +146,11 @@ func (r *Recorder) Record(ctx context.Context, e *audit.Event) error {
 }
 
 func (r *Recorder) record(ctx context.Context, e *audit.Event) error {
-	copied := *e
-	copied.Direct = true
-	if err := copied.Fit(); err != nil {
+	if err := e.Fit(); err != nil {
 		return err
 	}
+	copied := *e
+	copied.Direct = true
 	leaf, err := copied.Leaf()
 	if err != nil {
 		return err
@@ -167,6 +168,11 @@ func (r *Recorder) record(ctx context.Context, e *audit.Event) error {
 		r.mu.Unlock()
 		return nil
 	}
+	r.mu.Unlock()
+	if err := r.cfg.Store.Keep(ctx, &copied); err != nil { // by whoever records it: nobody else waits for the ledger
+		return err
+	}
+	r.mu.Lock()
 	for !r.closed && class.Spool > 0 && r.waits[e.Kind] >= class.Spool {
 		room := r.room
 		r.mu.Unlock()

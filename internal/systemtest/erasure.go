@@ -59,8 +59,8 @@ func (open opener) zelda(t testing.TB, log merkle.Log) *zelda {
 	for i := range 300 { // more than are erased at once
 		e := z.sys.NewEvent(z.as("zelda"), "shell.command", audit.EventID{})
 		z.must(e.Keep("command", fmt.Appendf(nil, "mail zelda # %d", i)))
-		z.command = e.Beside["command"]
 		z.must(r.Record(ctx, e))
+		z.command = e.Beside["command"]
 		if i == 0 && e.Fields != nil {
 			t.Fatal(e.Fields)
 		}
@@ -172,9 +172,22 @@ func nothingTellsWhoTheErasedWas(t *testing.T, open opener) {
 			t.Errorf("%+v, %v", g, err)
 		}
 	}
+	r, err := z.sys.Recorder(ctx, nil) // what comes late is erased, too
+	z.must(err)
+	late := z.sys.NewEvent(z.root, "test.told", audit.EventID{})
+	late.Subject = z.id
+	z.must(errors.Join(late.Keep("of", []byte("zelda")), r.Record(ctx, late)))
+	z.must(z.sys.Sweep(ctx))
+	if _, err := z.sys.Opening(ctx, late.Beside["of"]); !errors.Is(err, audit.ErrNotFound) {
+		t.Error(err)
+	}
+	z.advance(lifecycle.EraseAgain)
+	z.root = z.as("root")
+	z.must(z.sys.Sweep(ctx))
 	for e, err := range z.sys.Lifecycle().Erasures(ctx) {
 		t.Error("it goes on", e, err)
 	}
+	z.clean()
 	for i, p := range proofs {
 		if err := merkle.VerifyInclusion(before, uint64(i), leaves[i], p); err != nil {
 			t.Fatal(i, err)
@@ -194,6 +207,37 @@ func nothingTellsWhoTheErasedWas(t *testing.T, open opener) {
 	if _, err := z.sys.Gate().Caller(ctx, "sso", []byte("zelda"+proofSecret)); !errors.Is(err, identity.ErrDenied) {
 		t.Error(err)
 	}
+}
+
+// holdsKeepWhatOthersAreKnownBy: what somebody did who is on hold stays, to whomever it was done, until that is lifted.
+func holdsKeepWhatOthersAreKnownBy(t *testing.T, open opener) {
+	z := open.zelda(t, nil)
+	r, err := z.sys.Recorder(ctx, nil)
+	z.must(err)
+	e := z.sys.NewEvent(z.as("maya"), "test.told", audit.EventID{})
+	e.Subject = z.id
+	z.must(errors.Join(e.Keep("what", []byte("evidence")), r.Record(ctx, e)))
+	z.must(z.sys.Lifecycle().Hold(ctx, z.root, z.ids["maya"], "case/9"))
+	_, err = z.sys.Erase(ctx, z.root, z.id)
+	z.must(err)
+	if done, err := z.sys.Erase(ctx, z.ravi, z.id); done != (bailiwick.Erasure{Agreed: true}) || !errors.Is(err, lifecycle.ErrHeld) {
+		t.Fatal(done, err)
+	}
+	if o, err := z.sys.Opening(ctx, e.Beside["what"]); err != nil || string(o.Value) != "evidence" {
+		t.Fatal(o, err)
+	}
+	if _, err := z.sys.Opening(ctx, z.command); !errors.Is(err, audit.ErrNotFound) {
+		t.Error("what she did herself stays, too:", err)
+	}
+	for _, c := range []identity.Caller{z.root, z.ravi} {
+		_, err := z.sys.Lifecycle().Unhold(ctx, c, z.ids["maya"], "case/9")
+		z.must(err)
+	}
+	z.must(z.sys.Sweep(ctx))
+	if _, err := z.sys.Opening(ctx, e.Beside["what"]); !errors.Is(err, audit.ErrNotFound) {
+		t.Error(err)
+	}
+	z.clean()
 }
 
 // erasingGoesOnWhereItStopped: whichever commit fails, a sweep finishes what two have agreed to, and nothing is erased that they have not.

@@ -12,22 +12,62 @@ import (
 	"github.com/bailiwick-go/bailiwick/lifecycle"
 )
 
-// pruningTakesTwo: what is old goes once two humans want that and nothing is on hold, after it has been verified; what stays is proven as before, the log says what
-// went, and the system goes on.
-func pruningTakesTwo(t *testing.T, open opener) {
-	w := open.worldWith(t, nil, func(cfg *bailiwick.Config) {
+// pruning is a world in which two may prune, and a function that records so many events.
+func (open opener) pruning(t *testing.T) (w *world, note func(n int)) {
+	w = open.worldWith(t, nil, func(cfg *bailiwick.Config) {
 		rules := &cfg.Policy.RBAC.Roles[2].Permissions[1]
 		rules.Actions, rules.Resources = append(rules.Actions, "log:prune"), append(rules.Resources, "log")
 		cfg.Founders[1].Groups = append(cfg.Founders[1].Groups, identity.Membership{Group: "admins"})
 	})
 	r, err := w.sys.Recorder(ctx, nil)
 	w.must(err)
-	note := func(n int) {
+	return w, func(n int) {
 		for range n {
 			w.must(r.Record(ctx, w.sys.NewEvent(w.as("maya"), "test.noted", audit.EventID{})))
 		}
 		w.must(w.sys.Flush(ctx))
 	}
+}
+
+// holdIsNotTooLate: a hold that is placed while a pruning is agreed to wins, or the pruning stops before anything goes.
+func holdIsNotTooLate(t *testing.T, open opener) {
+	w, note := open.pruning(t)
+	note(600)
+	w.advance(40 * 24 * time.Hour)
+	in, old := audit.Inspection{Scratch: t.TempDir()}, w.clock().Add(-31*24*time.Hour)
+	root, ravi := w.as("root"), w.as("ravi")
+	_, err := w.sys.Prune(ctx, root, old, in)
+	w.must(err)
+	w.ledger.before(audit.PrunedKind, func() { w.must(w.sys.Lifecycle().Hold(ctx, root, w.ids["maya"], "case/1")) })
+	if p, err := w.sys.Prune(ctx, ravi, old, in); p.Done || !errors.Is(err, lifecycle.ErrHeld) && !errors.Is(err, audit.ErrConflict) {
+		t.Fatal(p, err)
+	}
+	whole := func() {
+		t.Helper()
+		cp, err := w.sys.Log().Checkpoint()
+		w.must(err)
+		if first, err := w.sys.Log().First(cp); first != 0 || err != nil {
+			t.Fatal(first, err)
+		}
+	}
+	whole()
+	for _, c := range []identity.Caller{root, ravi} {
+		_, err := w.sys.Lifecycle().Unhold(ctx, c, w.ids["maya"], "case/1")
+		w.must(err)
+	}
+	p, err := w.sys.Prune(ctx, ravi, old, in)
+	if w.must(err); !p.Done {
+		t.Fatal(p)
+	}
+	if _, err := w.sys.Prune(ctx, root, old.Add(time.Hour), in); err != nil {
+		t.Error(err)
+	}
+}
+
+// pruningTakesTwo: what is old goes once two humans want that and nothing is on hold, after it has been verified; what stays is proven as before, the log says what
+// went, and the system goes on.
+func pruningTakesTwo(t *testing.T, open opener) {
+	w, note := open.pruning(t)
 	w.active(time.Hour)
 	note(600)
 	early, err := w.sys.Log().Checkpoint()

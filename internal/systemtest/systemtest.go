@@ -39,6 +39,8 @@ var laws = []struct {
 	{"nobody ends their own standing", nobodyEndsTheirOwnStanding},
 	{"nothing tells who the erased was", nothingTellsWhoTheErasedWas},
 	{"erasing goes on where it stopped", erasingGoesOnWhereItStopped},
+	{"holds keep what others are known by", holdsKeepWhatOthersAreKnownBy},
+	{"a hold is not too late for a pruning", holdIsNotTooLate},
 	{"pruning takes two", pruningTakesTwo},
 	{"reopening must fit", reopeningMustFit},
 	{"an earlier clock after a restart revives nothing", earlierClockRevivesNothing},
