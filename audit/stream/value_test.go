@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
@@ -87,4 +88,88 @@ func TestValuesStandBeforeTheirEvents(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestValuesWithoutTheLock: where another node has the log, an event gets into it by way of the ledger, with its values.
+func TestValuesWithoutTheLock(t *testing.T) {
+	w := newWorld()
+	r := w.recorder(nil)
+	defer r.Close(t.Context())
+	w.log.set(merkle.ErrLocked, nil, false)
+	e := use(w, "test.said", identity.NewID(), audit.EventID{})
+	if err := errors.Join(e.Keep("words", []byte("x")), r.Record(t.Context(), e)); err != nil {
+		t.Fatal(err)
+	}
+	again := *e // somebody says it again
+	again.ID = use(w, "test.said", identity.NewID(), audit.EventID{}).ID
+	if err := r.Record(t.Context(), &again); err != nil {
+		t.Fatal(err)
+	}
+	w.log.set(nil, nil, false)
+	if err := w.relay.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	there := map[audit.EventID]bool{}
+	for _, l := range w.events(t) {
+		there[l.ID] = true
+	}
+	if !there[e.ID] || !there[again.ID] {
+		t.Error("Record returned nil, and the event is not there", there[e.ID], there[again.ID])
+	}
+	if o, err := w.store.Opening(t.Context(), e.Beside["words"]); err != nil || string(o.Value) != "x" {
+		t.Error(o, err)
+	}
+}
+
+// TestErasedBeforeItsEvent: a value that was erased while its event could not be appended is nothing to find.
+func TestErasedBeforeItsEvent(t *testing.T) {
+	w := newWorld()
+	r := w.recorder(map[string]stream.Class{"test.said": {Spool: 10}})
+	who := identity.NewID()
+	w.log.set(errInjected, nil, false)
+	e := use(w, "test.said", who, audit.EventID{})
+	if err := errors.Join(e.Keep("words", []byte("x")), r.Record(t.Context(), e)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := w.store.Erase(t.Context(), who, audit.EventID{}, nil); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	w.log.set(nil, nil, false)
+	if err := errors.Join(w.relay.Flush(t.Context()), r.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	w.events(t)
+	found, err := w.store.VerifyState(t.Context(), must(merkle.NewReader(w.log, w.log.VerifierKey())), audit.Inspection{})
+	if len(found) > 0 || err != nil {
+		t.Error(errors.Join(err, audit.Findings(found)))
+	}
+}
+
+// TestRecorderOfAPrunedLog: one that was quiet while the log was pruned finds out what became of what was not answered.
+func TestRecorderOfAPrunedLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r := w.recorder(nil)
+		for range 1000 { // by others
+			if err := w.store.Commit(t.Context(), audit.Tx{Events: []*audit.Event{use(w, "test.noted", identity.NewID(), audit.EventID{})}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.relay.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.log.Log.(*merkle.StoreLog).Prune(t.Context(), 900); err != nil {
+			t.Fatal(err)
+		}
+		w.log.set(nil, errInjected, false)
+		first := use(w, "test.used", identity.NewID(), audit.EventID{})
+		if err := r.Record(t.Context(), first); err != nil && !errors.Is(err, errInjected) {
+			t.Error(err)
+		}
+		w.log.set(nil, nil, false)
+		time.Sleep(2 * time.Second)
+		if err := errors.Join(r.Record(t.Context(), use(w, "test.used", identity.NewID(), audit.EventID{})), r.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
 }
