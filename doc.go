@@ -32,8 +32,9 @@
 // # Erasing and retention
 //
 // Who somebody was can be erased after they have left ([System.Erase]), and the beginning of the log can be pruned ([System.Prune]). Both take two
-// humans, and neither is done to what is on hold ([lifecycle.Manager.Hold]). The log never held what is erased, only salted commitments to it, so that every proof is as good
-// as before; of what is pruned, the log says that it was.
+// humans, and neither is done to what is on hold ([lifecycle.Manager.Hold]). The log never held names, reasons and what was kept beside it, only salted commitments, so that
+// every proof is as good as before; roles, scopes, resources and groups are taken for technical names, and stay. Of what is pruned, the log says that it was. Backups of the database
+// that are younger than [LeastRetention] can be brought up to a log that was pruned, and no others.
 //
 // # Where state is
 //

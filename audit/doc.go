@@ -73,7 +73,8 @@
 // What is personal, or has no room in a leaf of 65,535 bytes, is kept beside the log: the event has a commitment to it with a fresh salt of 128 bits
 // ([Event.Keep], and [Event.Fit] for fields that are too large, which a store and a recorder call), and the value is a record of [ValueKind] in the ledger, written
 // in the same transaction or, for direct events, before they are in the log. [Store.Opening] returns it with its salt; whoever has both and the event can verify them
-// ([Opening.Commitment]), and nobody can without. That an attacker took a value away, changed it or brought it back, [Store.VerifyState] names.
+// ([Opening.Commitment]), and nobody can without. The commitment is also to whom the value concerns, so that nobody else's are erased with it, and takes the place of a
+// seal. That somebody took a value away, changed it, moved it or brought it back, [Store.VerifyState] names; one of which no event tells it passes over, for its event may be on its way.
 //
 // # Erasing
 //

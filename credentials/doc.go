@@ -29,7 +29,8 @@
 // # Principals
 //
 // Principals may be the names of people: "credential.intended" holds a commitment to them ([audit.Event.Beside]), no other event names them, and
-// [Issuer.Erase] takes them out of the records of whoever was erased ("credential.erased"). Certificates have them, and are not ours to erase.
+// [Issuer.Erase] takes them out of the records of whoever was erased ("credential.erased"). Certificates have them, and are not ours to erase. A
+// grant's scope and the resource of an act are in the log as they are: where accounts bear people's names, let resources be named in another way.
 //
 // # Secrets
 //

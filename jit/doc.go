@@ -46,6 +46,7 @@
 // their object and each names the one before it as its cause. jit.used has none, and nor has jit.refused, which records what was refused at a
 // request, an approval, an activation or a use. A reason is personal text: it stands in the
 // grant, and events carry only the request's hash, which is over a salt too. [Engine.Erase] takes reason and salt out of the grants of whoever was erased ("jit.erased").
+// Roles, scopes and resources are taken for technical names: they are in the log, and stay.
 //
 // # Stability
 //

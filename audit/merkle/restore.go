@@ -16,7 +16,7 @@ import (
 // signed; what was pruned before it was copied is not needed.
 //
 // The directory is empty or not there, or has a log that is closed, of which the journal may be missing. A copy that is older than that log, or than the mark of
-// [WithMark], is [ErrRewound], one that has another history [ErrForked], and one of another origin or key [ErrForeign]; then nothing is changed. A log
+// [WithMark], is [ErrRewound], one that has another history [ErrForked], one that was pruned beyond what is there [ErrPruned], and one of another origin or key [ErrForeign]; then nothing is changed. A log
 // that is damaged otherwise is to be moved away first, and an end that no copy has is to be given up by [WithLoss].
 //
 // The checkpoint is written last but for the mark. If it is interrupted, the directory has the log that it had, or does not open, before Restore
@@ -217,7 +217,8 @@ func (c *copying) put(f File) error {
 }
 
 // Restore appends what a copy of the log, such as [Mirror] makes, has more than it: for a database that was restored to an earlier state than the copy's. The
-// copy must go on from the log: one that is older is [ErrRewound], one with another history [ErrForked]. Nobody may append meanwhile: that is [ErrMoved].
+// copy must go on from the log: one that is older is [ErrRewound], one with another history [ErrForked]; and one that was pruned beyond what
+// the log has is [ErrPruned]. Nobody may append meanwhile: that is [ErrMoved].
 // If it is interrupted, what was appended by then stays, and the next call goes on from there.
 func (l *StoreLog) Restore(ctx context.Context, from Files) error {
 	r, err := NewReader(from, l.vkey)
