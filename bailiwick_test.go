@@ -65,6 +65,10 @@ func TestPolicyRefusesBadInput(t *testing.T) {
 }
 
 func TestRecovery(t *testing.T) {
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue { // each history opens many systems
+		f.Value.Set("40")
+		defer f.Value.Set(f.DefValue)
+	}
 	t.Run("memory", func(t *testing.T) {
 		systemtest.TestRecovery(t, func(testing.TB) *systemtest.Machine { return systemtest.Memory() })
 	})

@@ -42,7 +42,47 @@
 // The log is in the same database ([Database.Log]), or a directory. Keys are in neither. Several processes or machines may run a System on one ledger:
 // any of them serves any call, and what was taken away on one holds on the others at their next call, or within [Config.MaxStale]. With the log in
 // the database each of them writes it; with [merkle.ShareDir] on one log directory one of them does. [System.Verify] compares ledger and log.
-// A database that is restored to an earlier state takes its log along: only a checkpoint kept elsewhere shows that, as [merkle.Mirror] keeps one.
+// A database that is restored to an earlier state takes its log along: only a checkpoint kept elsewhere shows that, as [merkle.Mirror] keeps one. See
+// "Backup and recovery".
+//
+// # Backup and recovery
+//
+// Back up the database as its vendor says, and the log's directory, if it is one, by [merkle.Mirror] to another machine, often: what is in a mirror cannot be
+// lost, and costs little. The keys are in neither. Keep a mark ([merkle.WithMark]), a mirror or a witness where the administrator of the machine is
+// not: it is the one thing that shows that everything was set back together. Without it nobody can find that, and the system goes on from there as if what
+// came later had never been; grants that were revoked since are alive again.
+//
+// To recover:
+//
+//  1. Stop every node.
+//  2. Restore the newest backup of the database, if the database was lost. One that is as it was is not restored.
+//  3. Put in place the newest copy of the log that anybody has: the directory as it is, or a mirror, by [merkle.Restore] or, of a log in the
+//     database, [audit.LedgerLog.Restore]; [merkle.WithLoss] if a mark is beyond it. The newer of database and log decides how much is lost.
+//  4. Collect the checkpoints that are known elsewhere and are beyond that: of the mark, of witnesses, of mirrors.
+//  5. On one node call [Recover], with these as Lost, and with Force if both were restored and nothing shows it: [New] does not refuse, and Recover finds nothing to do.
+//  6. Read the report. Whoever is suspended is looked at and resumed, whoever is leaving leaves once more, and who is gone registers anew.
+//  7. Start the nodes.
+//
+// What comes of it, whichever copy is older:
+//
+//	grants and requests    all that are open end, with their approvals, on the record
+//	credentials            all that could be used are revoked; those that the backup does not have are made again from the log, as revoked
+//	identities             those that changed since the backup are suspended, or have less, whatever the log tells; those that were deleted are deleted
+//	                       again; those that the backup does not have are gone, and their handles free
+//	delegations            all end
+//	the policy             if it was tightened since the backup, it becomes the document in Config.Policy, with what the backup denies; write into
+//	                       that what it was tightened to, for the log only tells that it was
+//	values beside the log  those that were erased are erased again; those that the backup does not have are lost, on the record
+//	the log                whoever has seen no more of it than is left, in the log or the database, sees it go on. The rest is declared in it:
+//	                       [audit.Gaps]
+//
+//	the database was older  nothing of the log is lost. Of records, what changed since the backup
+//	the log was older       nothing is lost but events that were put into the log without the database: see package stream
+//	both were older         what neither copy tells of: events, promises, revocations. A credential of which neither copy knows cannot be revoked, and
+//	                        ends with its NotAfter: wait for the longest before the first grant, or roll over the CA
+//
+// Nothing is good for one use only but requests, approvals and what was being issued, and these end: so nothing can be used twice. What a host carries
+// itself, such as its sessions, it has to end itself.
 //
 // # When something fails
 //

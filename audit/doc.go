@@ -96,7 +96,8 @@
 // ledger the one that has the log's lock relays; when it has closed the log, or its process has ended, another takes over.
 //
 // A log that ends with what the ledger does not know is [ErrRewound]: the ledger was set back, as by failing over to a standby that lagged, or by
-// restoring a backup. Nothing is relayed then. When the oldest pending event has waited for longer than [RelayConfig.MaxLag], nothing is recorded but
+// restoring a backup. So is a ledger that has given an index beyond the log's end to an event that the log does not have, if it is a [Rewinder]: then
+// the log was set back. Nothing is relayed then; see "Recovery". When the oldest pending event has waited for longer than [RelayConfig.MaxLag], nothing is recorded but
 // what takes away, and with [RelayConfig.Strict] nothing new is given as soon as the log cannot be written.
 //
 // # Setting back
@@ -104,13 +105,14 @@
 // What comes of it when the administrator of the machine sets back the database, the log's directory, the log's mark ([merkle.WithMark]), or some of them
 // together, while nothing runs:
 //
-//	database                    the system does not start: ErrRewound
-//	log, with a mark            the log does not open: merkle.ErrRewound
-//	log, without a mark         nothing more gets into the log: ErrRewound
-//	database and log, a mark    the log does not open: merkle.ErrRewound
-//	all that is on the machine  it goes on from there
-//	the database that the log   running nodes refuse it: ErrRewound; one that is started goes on from there
-//	is in
+//	database                    the system does not start: ErrRewound. Recover: nothing is lost but records of the database
+//	log, with a mark            the log does not open: merkle.ErrRewound. Put back the newest copy of the log that anybody has, and recover
+//	log, without a mark         the system does not start: ErrRewound; with a ledger that is no Rewinder, nothing more gets into the log. Recover:
+//	                            nothing is lost but direct events
+//	database and log, a mark    the log does not open: merkle.ErrRewound. Put back the newest copy of the log, and recover; what neither copy has is lost
+//	all that is on the machine  it goes on from there, unless the one is older than the other. Recover by force, with the checkpoints that others know
+//	the database that the log   running nodes refuse it: ErrRewound; one that is started goes on from there. Put back the log from a mirror, and
+//	is in                       recover; or recover by force, with the checkpoints that others know
 //
 // In each case whoever has seen a later checkpoint, as a [merkle.Mirror] on another machine has, finds that the log went back. Nobody else can: a mark, a
 // mirror or a witness must be where the administrator is not.
@@ -125,6 +127,27 @@
 // has not had it is told so. [Store.VerifyState] needs what the log told of each object, from its first entry on: so only an [Inspection] whose Scratch has that,
 // from before, can go on. A [Relay] cannot search it for an event that waits: one that is older than all that is left is held back, as [ErrSeal], for
 // it may have been in the log. So prune what is older than anything that can still wait, and what each inspection, mirror and node has read.
+//
+// # Recovery
+//
+// [Relay.Recover] makes ledger and log belong together again after an older copy of either or of both was restored, while nobody else is on them. No event that
+// one of them has is lost, and no version of a record is ever told twice:
+//
+//   - What only the ledger has goes back into the log. As far as nothing between is missing each event gets the index that it had, so that whoever has seen a
+//     later checkpoint sees no fork. Direct events, which no ledger has, can be missing: what stands behind them is moved.
+//   - What only the log has the ledger learns again: the events, with their marks. So both know the same, and setting back either once more is found as before.
+//   - A record of which the log tells a later version than the ledger has climbs to that version as it is, and gets the next one with an event in the
+//     log. What that is the owner of its kind says, by a [Mending]: never more than both the backup and the log give anybody.
+//   - Values beside the log that were erased are erased again. Those that the backup does not have are told of as lost, by events of [LostKind].
+//   - What is open ends, whether it was set back or not: nobody knows what was to end it.
+//
+// A record of [RecoveryKind] says from the first change on that a recovery is not over, and no relay goes on until it is. It may be interrupted anywhere, and is
+// called again then. The checkpoints that the log had, and does not go on from any more, are declared in its last event, of [RecoveredKind], which is a leaf of the
+// log like any other: a gap that is signed. [Gaps] finds them.
+//
+// It refuses, and changes nothing, where a record or an event is not as it was sealed, or a key of a record leads elsewhere: no backup does that. And it
+// refuses two copies that both went on, each with a version of its own of the same record. To use an old copy of an [Inspection.Scratch] beside a log that is
+// shorter than that knows is an error; take an empty one.
 //
 // # Receipts
 //

@@ -85,7 +85,7 @@ func TestInspectionsGoOnFromEachOther(t *testing.T) {
 						s.act(t)
 					}
 					name := rapid.SampledFrom(names).Draw(t, "what was done")
-					o := some(t, "object", s.objects(func(object) bool { return true }))
+					o := some(t, "object", s.objects(func(o object) bool { return len(s.records[o].Bytes) > 0 }))
 					want := setOf(attacks[name](t, s, o))
 					for _, night := range []string{"the first night", "the next"} {
 						found, _ := s.through(t, dir, rapid.IntRange(0, 3).Draw(t, "interruptions"))

@@ -60,8 +60,8 @@ func (s *Store) Recovering(ctx context.Context) error {
 	return err
 }
 
-// behind returns [ErrRewound] if the ledger has marks beyond the log's end: the log was set back, and what was appended now would be where other events
-// have been. Only a [Rewinder] can tell.
+// behind returns [ErrRewound] if the ledger has given an index beyond the log's end to an event that is not in the log: that was set back, and what was
+// appended now would be where other events have been. Only a [Rewinder] can tell.
 func (r *Relay) behind(ctx context.Context, size uint64) error {
 	ledger, ok := r.store.ledger.(Rewinder)
 	if !ok {
@@ -72,10 +72,16 @@ func (r *Relay) behind(ctx context.Context, size uint64) error {
 			return err
 		}
 		now, err := r.reader.Checkpoint() // another node may have appended it since
-		if err == nil && e.Index >= now.Size {
-			err = fmt.Errorf("%w: the log has %d entries, and event %s was at index %d", ErrRewound, now.Size, e.ID, e.Index)
+		if err != nil || e.Index < now.Size {
+			return err
 		}
-		return err
+		r.known = known{ids: map[EventID]struct{}{}, from: now.Size}
+		if found, err := r.search(e.ID); err != nil {
+			return err
+		} else if found { // somebody has edited its mark
+			continue
+		}
+		return fmt.Errorf("%w: the log has %d entries, and event %s was at index %d", ErrRewound, now.Size, e.ID, e.Index)
 	}
 	return nil
 }

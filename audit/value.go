@@ -31,10 +31,10 @@ func newSalt() (salt [saltSize]byte) {
 // An Opening is a value that was kept beside the log, with what shows that it is the one that the log commits to. Its JSON form is for handing it to
 // somebody who has the event.
 type Opening struct {
-	Salt  [saltSize]byte
-	Of    identity.ID // whom it concerns: the event's subject or, without one, its actor
-	By    identity.ID // the event's actor
-	Value []byte
+	Salt  [saltSize]byte `json:"salt"`
+	Of    identity.ID    `json:"of,omitzero"` // whom it concerns: the event's subject or, without one, its actor
+	By    identity.ID    `json:"by,omitzero"` // the event's actor
+	Value []byte         `json:"value"`
 }
 
 // Commitment returns the commitment that an event has to the value, in [Event.Beside], if it is this one.

@@ -107,7 +107,7 @@ var indexAttacks = []attack{
 	{name: "every index row deleted", do: func(w *adminWorld) { w.sql(`DELETE FROM @key`) },
 		lost: nobodySignsIn, lostAfter: nobodySignsIn, work: "not found: identity with that key", workAfter: "not found: identity with that key",
 		found: []string{"credential maya's: diverted", "genesis genesis: diverted", "grant lena's: diverted", "grant maya's: diverted",
-			"identity lena: diverted", "identity maya: diverted", "identity ravi: diverted", "identity root: diverted", "policy policy: diverted"}},
+			"identity lena: diverted", "identity maya: diverted", "identity ravi: diverted", "identity root: diverted", "policy policy: diverted", "value X: diverted"}},
 }
 
 var nobodySignsIn = []string{"maya db:read", "lena db:read", "root identity:leave", "root policy:tighten"}

@@ -213,7 +213,7 @@ func (w *adminWorld) must(err error) {
 
 func (w *adminWorld) name(id, name string) { w.names[id] = name }
 
-var someID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]{16,20}`)
+var someID = regexp.MustCompile(`[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9]{16,20}`)
 
 // say puts names in the place of IDs.
 func (w *adminWorld) say(text string) string {

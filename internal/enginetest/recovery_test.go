@@ -18,7 +18,7 @@ import (
 func TestRecovery(t *testing.T) {
 	f := flag.Lookup("rapid.checks")
 	if was := f.Value.String(); was == f.DefValue { // in memory many are tested
-		f.Value.Set("5")
+		f.Value.Set("3")
 		t.Cleanup(func() { f.Value.Set(was) })
 	}
 	for engine, database := range map[string]func(t testing.TB) *sqlDatabase{
@@ -56,6 +56,7 @@ func (d *sqlDatabase) machine(t testing.TB) *systemtest.Machine {
 		}
 	}
 	return &systemtest.Machine{
+		Cuts: 9,
 		Open: func(t testing.TB) (audit.Rewinder, merkle.Log) {
 			reopen()
 			ledger = d.on(t, d.db)

@@ -23,6 +23,8 @@ type Machine struct {
 	Log      func(t testing.TB) (restore func())             // keeps the log as it is; nil if it is in the database
 	// DatabaseOnline and LogOnline are whether they can be kept while a system is running.
 	DatabaseOnline, LogOnline bool
+	// Cuts is at each how many writes a recovery is interrupted. Zero is at each.
+	Cuts int
 }
 
 // Origin and LogKey are those of the logs that a [Machine] opens.

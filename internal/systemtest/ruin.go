@@ -282,6 +282,7 @@ type state struct {
 	active  map[string]bool // identities, by the events
 	acts    map[string]bool // by the ledger
 	live    []string        // credentials, by the ledger
+	apart   bool            // the ledger does not know the last record of which the log tells, or the log not what the ledger has marked last
 }
 
 func (r *ruin) state() state {
@@ -312,24 +313,34 @@ func (r *ruin) state() state {
 				s.active[id] = false
 			}
 		}
+		last := audit.EventID{}
 		for leaf, err := range reader.Entries(cp, 0, cp.Size) {
 			r.must(err)
 			e, err := audit.ParseEvent(leaf)
 			r.must(err)
-			tell(e)
+			if tell(e); e.Object != nil {
+				last = e.ID
+			}
 		}
+		s.apart = !last.IsZero()
 		only := func(sealed audit.SealedEvent, err error) { // what the ledger has
 			r.must(err)
 			e, err := audit.ParseEvent(sealed.Bytes[sealBytes:])
 			r.must(err)
 			tell(e)
+			if e.ID == last {
+				s.apart = false
+			}
 		}
+		beyond := false
 		for e, err := range l.Marked(ctx, 0) {
 			only(e.SealedEvent, err)
+			beyond = e.Index >= cp.Size
 		}
 		for e, err := range l.Pending(ctx, 1<<20) {
 			only(e, err)
 		}
+		s.apart = s.apart || beyond
 		store, err := audit.NewStore(ctx, audit.StoreConfig{Ledger: l, Origin: Origin, SealKeys: r.w.cfg.SealKeys, Clock: r.w.clock})
 		r.must(err)
 		for row, err := range audit.NewTable[credentialRecord](store, credentials.Kind, nil).Scan(ctx, "id/") {
@@ -371,8 +382,8 @@ func (r *ruin) disaster() {
 	}
 	r.Logf("restored: %s; the log has %d entries, and had %d", set, before.size, newest.Size)
 	fits := r.start()
-	if r.stop(); fits != nil && !errors.Is(fits, audit.ErrRewound) {
-		r.Fatal(fits)
+	if r.stop(); fits != nil && !errors.Is(fits, audit.ErrRewound) || fits == nil && before.apart {
+		r.Fatalf("it opens: %v", fits)
 	}
 	r.w.reopen(r.m)
 	report, err := bailiwick.Recover(ctx, r.w.cfg, in)

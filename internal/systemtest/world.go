@@ -146,14 +146,20 @@ func (h *hooked) Pending(ctx context.Context, n int) iter.Seq2[audit.SealedEvent
 	return h.Ledger.Pending(ctx, n)
 }
 
-// Marked is that of the ledger below.
+// Marked is that of the ledger below; one that has bad days tells nothing.
 func (h *hooked) Marked(ctx context.Context, from uint64) iter.Seq2[audit.MarkedEvent, error] {
-	return h.Ledger.(audit.Rewinder).Marked(ctx, from)
+	if l, ok := h.Ledger.(audit.Rewinder); ok {
+		return l.Marked(ctx, from)
+	}
+	return func(func(audit.MarkedEvent, error) bool) {}
 }
 
 // Unmark is that of the ledger below.
 func (h *hooked) Unmark(ctx context.Context, from uint64) error {
-	return h.Ledger.(audit.Rewinder).Unmark(ctx, from)
+	if l, ok := h.Ledger.(audit.Rewinder); ok {
+		return l.Unmark(ctx, from)
+	}
+	return errors.New("it cannot")
 }
 
 func (h *hooked) before(kind string, hook func()) {
