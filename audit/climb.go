@@ -103,7 +103,7 @@ func (c *recovering) settle(ctx context.Context) error {
 			return fmt.Errorf("it is not as the log says: %w", Findings(found))
 		}
 		before = found
-		c.ahead, c.apart = 0, math.MaxUint64 // the log tells of all that the ledger has
+		c.ahead, c.apart, c.row.Value.Open = 0, math.MaxUint64, false // everything was told by now
 		if err := c.refuse(found); err != nil {
 			return err
 		}
@@ -214,8 +214,11 @@ func (c *recovering) count(b *Behind) {
 }
 
 func (c *recovering) next(ctx context.Context, b *Behind) (Write, error) {
-	if b.Kind != NarrowingKind {
-		return c.Mendings[b.Kind].Mend(ctx, *b)
+	if mend := c.Mendings[b.Kind].Mend; b.Kind != NarrowingKind {
+		if mend == nil {
+			return Write{}, errors.New("nothing says what becomes of it")
+		}
+		return mend(ctx, *b)
 	}
 	w, err := c.narrow(ctx, c.cause)
 	w.record.Version = b.Version + 1

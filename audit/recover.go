@@ -129,6 +129,9 @@ func (c *recovering) run(ctx context.Context) error {
 	if err := c.learn(ctx); err != nil {
 		return fmt.Errorf("audit: recovery: what the ledger has lost: %w", err)
 	}
+	if err := c.announce(ctx); err != nil {
+		return fmt.Errorf("audit: recovery: %w", err)
+	}
 	if err := c.settle(ctx); err != nil {
 		return fmt.Errorf("audit: recovery: %w", err)
 	}
@@ -350,7 +353,7 @@ func (c *recovering) refuse(found []Finding) error {
 			c.kinds[f.Kind] = true
 		case Remarked:
 		case Untold:
-			if c.ahead > 0 || c.apart < math.MaxUint64 { // the log is to tell of it
+			if c.ahead > 0 || c.apart < math.MaxUint64 || f.Kind == RecoveryKind && c.row.Value.Open { // it is to be told of
 				continue
 			}
 			bad = append(bad, f)
@@ -378,8 +381,11 @@ func (c *recovering) begin(ctx context.Context, found []Finding) error {
 	set := slices.IndexFunc(found, func(f Finding) bool {
 		return f.Kind == RecoveryKind && (f.Problem == RolledBack || f.Problem == Deleted)
 	})
-	if same := c.ahead == 0 && c.behind == 0 && c.apart == math.MaxUint64; c.row.Value.Open && set < 0 && (same || c.row.Value.Until == until) {
-		c.cause, c.report.Size, c.report.Until, c.report.Missing = c.row.Value.Begun, c.row.Value.Size, c.row.Value.Until, c.row.Value.Missing
+	if v := c.row.Value; v.Open && set < 0 { // it was interrupted
+		if c.report.Until = v.Until; c.ahead > 0 || c.behind > 0 {
+			c.report.Until = until
+		}
+		c.cause, c.report.Size, c.report.Missing = v.Begun, v.Size, max(v.Missing, c.report.Missing)
 		return nil
 	}
 	if set >= 0 {
@@ -399,20 +405,38 @@ func (c *recovering) begin(ctx context.Context, found []Finding) error {
 		}
 		c.row.Version = b.Version
 	}
-	e := c.s.NewEvent(RecoveringKind, Actor{}, EventID{})
-	if v := &c.row.Value; v.Open { // it was interrupted, and the log is another now
-		v.Until, e.Cause = until, v.Begun
-		v.Missing = max(v.Missing, c.report.Missing)
-	} else {
-		*v = recoveryRecord{Open: true, Size: c.cp.Size, Until: until, Missing: c.report.Missing, Lost: v.Lost}
+	id := c.s.NewEvent(RecoveringKind, Actor{}, EventID{}).ID
+	c.row.Value = recoveryRecord{Open: true, Begun: id, Size: c.cp.Size, Until: until, Missing: c.report.Missing, Lost: c.row.Value.Lost}
+	w := c.s.recovery.Put(c.row, nil)
+	if w.err != nil {
+		return w.err
 	}
-	c.row.Value.Begun = e.ID
-	e.Fields = gapFields(&c.row.Value, nil)
-	if err := c.s.commitTx(ctx, Tx{Writes: []Write{c.s.recovery.Put(c.row, e)}}); err != nil {
+	sealed, _ := c.s.sealRecord(w.record, w.prev)
+	c.cause, c.report.Size, c.report.Until = id, c.cp.Size, until
+	return c.s.commit(ctx, Change{ID: c.s.changeID(), Records: []Record{sealed}})
+}
+
+// announce tells of the beginning, once the ledger has all events that were before it: events that are moved to the log keep their order.
+func (c *recovering) announce(ctx context.Context) error {
+	r, err := c.s.ledger.Load(ctx, RecoveryKind, recoveryID)
+	if err != nil {
 		return err
 	}
-	c.cause, c.report.Size, c.report.Until, c.report.Missing = e.ID, c.row.Value.Size, until, c.row.Value.Missing
-	return nil
+	d, err := c.s.open(&r)
+	if err != nil {
+		return err
+	}
+	row, err := c.s.recovery.Load(ctx, recoveryID)
+	if err != nil {
+		return err
+	}
+	e := c.s.NewEvent(RecoveringKind, Actor{}, EventID{})
+	e.ID, e.Object, e.Fields = row.Value.Begun, &Object{RecoveryKind, recoveryID, row.Version, d}, gapFields(&row.Value, nil)
+	change := Change{ID: c.s.changeID()}
+	if err := c.s.addEvent(&change, e); err != nil {
+		return err
+	}
+	return ignoreConflict(c.s.commit(ctx, change)) // before an interruption it was told already
 }
 
 // restore puts back into the log what only the ledger has.
@@ -499,7 +523,7 @@ func (c *recovering) finish(ctx context.Context) error {
 		}
 	}
 	e := c.s.NewEvent(RecoveredKind, Actor{}, c.cause)
-	now.Value.Open, now.Value.Lost = false, append(now.Value.Lost, trees...)
+	now.Value.Open, now.Value.Until, now.Value.Missing, now.Value.Lost = false, c.report.Until, c.report.Missing, append(now.Value.Lost, trees...)
 	e.Fields = gapFields(&now.Value, trees)
 	narrowed, err := c.narrow(ctx, c.cause)
 	if err != nil {

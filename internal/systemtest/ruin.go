@@ -410,6 +410,9 @@ func (r *ruin) disaster() {
 	}
 	r.whole()
 	r.heirs(before)
+	if fits == nil { // it has gone on, before anybody could say that something is missing
+		report.Until = 0
+	}
 	r.promises(before, report, in)
 	if !report.Event.IsZero() {
 		r.laws(before)
