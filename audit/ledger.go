@@ -135,7 +135,8 @@ func checkName(kind Kind, id ID) error {
 
 // A Ledger stores records and the events that describe their changes, both or neither. It is safe for concurrent use, keeps copies of
 // what it is given and returns copies. Kinds, IDs, keys and Bytes are any bytes, NUL among them, and need not be UTF-8. Every sentence below is a
-// case in audittest.TestLedger, but for what it says of ErrSeal, of what was shown and of what is not kept, which no suite can bring about.
+// case in audittest.TestLedger, but for what it says of ErrSeal and of what was shown, and that what a version or a
+// tombstone takes the place of is not kept, which no suite can bring about.
 type Ledger interface {
 	// Load returns the record of the given kind and ID as it was last committed, whoever committed it; if there is none, or only a tombstone,
 	// the error wraps ErrNotFound, and if somebody else has made something of it that cannot be read, ErrSeal.
@@ -146,7 +147,7 @@ type Ledger interface {
 	// record's, else nothing is written and the error wraps ErrConflict; of two changes that race only one can pass. All that is asked is asked of
 	// what was stored before c, but for unique keys and marks: a key that one record of c gives up another may take, and a mark may be of an event
 	// of c. Keys that the record's last version had and this one has not are freed. Empty Bytes are a tombstone: all keys are freed, the version
-	// stays, also for Reads, and keys that come with it do not count. What a version or a tombstone takes the place of is not kept. Index keys may repeat, each other and unique ones. Events are stored with
+	// stays, also for Reads, and keys that come with it do not count. Index keys may repeat, each other and unique ones. Events are stored with
 	// their bytes. A mark gives an event its index: an event that is unknown or has another index is ErrConflict, and so are an index that another
 	// event has and an event that is already stored. Nothing is in one change twice, or it is ErrConflict: no record, event or unique key, no
 	// event with two indexes and no index for two events; the same mark twice is one. Nil means that all of it survives a crash, and all that was

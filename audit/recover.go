@@ -436,7 +436,10 @@ func (c *recovering) announce(ctx context.Context) error {
 	if err := c.s.addEvent(&change, e); err != nil {
 		return err
 	}
-	return ignoreConflict(c.s.commit(ctx, change)) // before an interruption it was told already
+	if err := c.s.commit(ctx, change); !errors.Is(err, ErrConflict) { // before an interruption it was told already
+		return err
+	}
+	return nil
 }
 
 // restore puts back into the log what only the ledger has.
