@@ -13,7 +13,7 @@ import (
 // leaving again, and so is one that was deactivated: what that took away may be back. One that was deleted is deleted again, and of
 // one that the backup does not have nothing is left but its events; its handle is free.
 func Mendings(s *audit.Store) map[audit.Kind]audit.Mending {
-	m := mending{s, NewDirectory(s)}
+	m := mending{s, NewDirectory(s), audit.NewTable[holding](s, HoldKind, nil)}
 	return map[audit.Kind]audit.Mending{
 		audit.IdentityKind:   {Mend: m.identity},
 		audit.DelegationKind: {Mend: m.delegation, End: m.endDelegations},
@@ -24,6 +24,7 @@ func Mendings(s *audit.Store) map[audit.Kind]audit.Mending {
 type mending struct {
 	store *audit.Store
 	dir   *Directory
+	holds audit.Table[holding]
 }
 
 // standings are the states, from the one with the least standing, and the least to be hoped for, on.
@@ -143,8 +144,7 @@ func after(state State, ev audit.Event) State {
 
 // holding keeps the record, of which the version is all.
 func (m mending) holding(_ context.Context, b audit.Behind) (audit.Write, error) {
-	table := audit.NewTable[holding](m.store, HoldKind, nil)
-	return table.Put(audit.Row[holding]{ID: b.ID, Version: b.Version}, m.store.NewEvent(audit.KeptKind, audit.Actor{}, b.Cause)), nil
+	return m.holds.Put(audit.Row[holding]{ID: b.ID, Version: b.Version}, m.store.NewEvent(audit.KeptKind, audit.Actor{}, b.Cause)), nil
 }
 
 func (m mending) delegation(ctx context.Context, b audit.Behind) (audit.Write, error) {

@@ -71,8 +71,8 @@ func (open opener) zelda(t testing.TB, log merkle.Log) *zelda {
 	return z
 }
 
-// text is all that the ledger and the log hold.
-func (z *zelda) text() (ledger, log string) {
+// ledgerText is all that the ledger holds.
+func (z *zelda) ledgerText() string {
 	var text bytes.Buffer
 	for _, kind := range []audit.Kind{"grant", "identity", "credential", "policy", "genesis", "delegation", audit.ValueKind, audit.NarrowingKind} {
 		for r, err := range z.ledger.Scan(ctx, kind, "", "\xff") {
@@ -80,8 +80,13 @@ func (z *zelda) text() (ledger, log string) {
 			fmt.Fprintf(&text, "%s %s %v %v\n", r.ID, r.Bytes, r.Keys, r.UniqueKeys)
 		}
 	}
-	ledger = text.String()
-	text.Reset()
+	return text.String()
+}
+
+// text is all that the ledger and the log hold.
+func (z *zelda) text() (ledger, log string) {
+	var text bytes.Buffer
+	ledger = z.ledgerText()
 	z.must(z.sys.Flush(ctx))
 	cp, err := z.sys.Log().Checkpoint()
 	z.must(err)

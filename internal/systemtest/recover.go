@@ -29,6 +29,7 @@ func TestRecovery(t *testing.T, machine func(t testing.TB) *Machine) {
 		{"a recovery that is interrupted goes on", interruptedRecovery},
 		{"recovering refuses what no backup does", recoveryRefuses},
 		{"the policy is the operator's document", recoveredPolicy},
+		{"what was erased stays erased", erasedStaysErased},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, machine(t)) })
 	}
