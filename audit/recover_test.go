@@ -257,3 +257,69 @@ func TestLostCheckpoints(t *testing.T) {
 	}
 	w.whole()
 }
+
+// TestNoRelayGoesOnWhileARecoveryIsOpen: not even one that was there before.
+func TestNoRelayGoesOnWhileARecoveryIsOpen(t *testing.T) {
+	w := newThings(t)
+	ctx := t.Context()
+	n := len(w.done)
+	w.put("a", "x")
+	w.must(w.relay.Flush(ctx))
+	w.back(n)
+	other, err := audit.NewRelay(w.store, w.log, audit.RelayConfig{})
+	w.must(err)
+	m, cut := w.mending(), errors.New("power cut")
+	m["thing"] = audit.Mending{Mend: func(context.Context, audit.Behind) (audit.Write, error) { return audit.Write{}, cut }}
+	if _, err := w.relay.Recover(ctx, audit.Recovery{Mendings: m}); !errors.Is(err, cut) {
+		t.Fatal(err)
+	}
+	for _, r := range []*audit.Relay{w.relay, other} {
+		if err := r.Flush(ctx); !errors.Is(err, audit.ErrRewound) {
+			t.Errorf("a relay goes on: %v", err)
+		}
+	}
+	if err := w.store.Recovering(ctx); !errors.Is(err, audit.ErrRewound) {
+		t.Error(err)
+	}
+	did, err := w.relay.Recover(ctx, audit.Recovery{Mendings: w.mending()})
+	if err != nil || did.Event.IsZero() || w.store.Recovering(ctx) != nil {
+		t.Fatalf("%+v, %v", did, err)
+	}
+	w.must(other.Flush(ctx))
+	w.whole()
+}
+
+// TestMovedEventsKeepTheirMeaning: a copy of the ledger with the marks of another log gets those of this one.
+func TestMovedEventsKeepTheirMeaning(t *testing.T) {
+	w := newThings(t)
+	ctx := t.Context()
+	for i := range 5 {
+		w.put("a", fmt.Sprint(i))
+	}
+	w.must(w.relay.Flush(ctx))
+	r := w.relay.Reader()
+	cp, err := r.Checkpoint()
+	w.must(err)
+	moved := newLog() // with one entry more at the beginning, which came without the ledger
+	var leaves [][]byte
+	for leaf, err := range r.Entries(cp, 0, cp.Size) {
+		w.must(err)
+		leaves = append(leaves, leaf)
+	}
+	direct := w.store.NewEvent("host.typed", audit.Actor{}, audit.EventID{})
+	direct.Direct = true
+	leaf, err := direct.Leaf()
+	w.must(err)
+	_, err = moved.Append(ctx, slices.Insert(leaves, 1, leaf))
+	w.must(err)
+	w.log = moved
+	w.back(len(w.done))
+	did, err := w.relay.Recover(ctx, audit.Recovery{Mendings: w.mending()})
+	if err != nil || did.Event.IsZero() || did.Moved != 5 || did.Learnt != 0 {
+		t.Fatalf("%+v, %v", did, err)
+	}
+	w.whole()
+	if again, err := w.relay.Recover(ctx, audit.Recovery{Mendings: w.mending()}); err != nil || !again.Event.IsZero() {
+		t.Errorf("%+v, %v", again, err)
+	}
+}

@@ -30,6 +30,7 @@ func TestRecovery(t *testing.T, machine func(t testing.TB) *Machine) {
 		{"recovering refuses what no backup does", recoveryRefuses},
 		{"the policy is the operator's document", recoveredPolicy},
 		{"what was erased stays erased", erasedStaysErased},
+		{"who has left leaves again", leaversLeaveAgain},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, machine(t)) })
 	}
@@ -371,4 +372,45 @@ func recoveredPolicy(t *testing.T, m *Machine) {
 	}
 	d.cfg.Policy = doc
 	d.ended(2)
+}
+
+// leaversLeaveAgain: what leaving took away may be back with the backup, and whoever was deleted stays so.
+func leaversLeaveAgain(t *testing.T, m *Machine) {
+	if m.Log == nil {
+		return
+	}
+	w := on(t, m)
+	d := &day{world: w, m: m}
+	leaver, deleted := d.joins("lea"), d.joins("del")
+	w.off(m)
+	restore := m.Database(t)
+	w.reopen(m)
+	w.open()
+	for _, id := range []identity.ID{leaver, deleted} {
+		_, err := w.sys.Leave(ctx, w.as("root"), id)
+		w.must(err)
+	}
+	_, _, err := w.sys.Lifecycle().Apply(ctx, w.as("root"), deleted, lifecycle.Delete)
+	w.must(err)
+	w.off(m)
+	restore()
+	w.reopen(m)
+	_, err = bailiwick.Recover(ctx, w.cfg, bailiwick.Recovery{})
+	w.must(err)
+	w.open()
+	for id, want := range map[identity.ID]lifecycle.State{leaver: lifecycle.Leaving, deleted: lifecycle.Deleted} {
+		if s, err := w.sys.Lifecycle().State(ctx, id); s != want || err != nil {
+			t.Errorf("%s, not %s: %v", s, want, err)
+		}
+	}
+	if gone, err := w.sys.Lifecycle().Identity(ctx, deleted); err != nil || len(gone.External) > 0 || gone.Handle != (identity.Handle{}) {
+		t.Errorf("what was deleted is back: %+v, %v", gone, err)
+	}
+	again, err := w.sys.Leave(ctx, w.as("root"), leaver)
+	if s, unread := w.sys.Lifecycle().State(ctx, leaver); err != nil || unread != nil || !again.Complete || s != lifecycle.Deactivated {
+		t.Errorf("%+v, %v, %s, %v", again, err, s, unread)
+	}
+	d.joins("del") // the handle is free
+	w.whole()
+	w.off(m)
 }
