@@ -19,11 +19,7 @@ func erasedStaysErased(t *testing.T, m *Machine) {
 	if m.Log == nil {
 		return // the log goes back with the database, and nobody is told
 	}
-	l, log := m.Open(t)
-	open := opener(func(testing.TB) audit.Ledger { return l })
-	w := open.unclosed(t, log, func(cfg *bailiwick.Config) {
-		cfg.Founders[1].Groups = append(cfg.Founders[1].Groups, identity.Membership{Group: "admins"})
-	})
+	w := on(t, m)
 	z := &zelda{world: w}
 	root, ravi := w.as("root"), w.as("ravi")
 	id, err := identity.New(identity.KindHuman, "zelda", "sso", "oncall")
