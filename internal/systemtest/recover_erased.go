@@ -21,7 +21,7 @@ func erasedStaysErased(t *testing.T, m *Machine) {
 	}
 	w := on(t, m)
 	z := &zelda{world: w}
-	root, ravi := w.as("root"), w.as("ravi")
+	root := w.as("root")
 	id, err := identity.New(identity.KindHuman, "zelda", "sso", "oncall")
 	w.must(err)
 	id.DisplayName = "Z. Quux"
@@ -42,7 +42,8 @@ func erasedStaysErased(t *testing.T, m *Machine) {
 	backup := m.Database(t)
 	w.reopen(m)
 	w.open()
-	root, ravi = w.as("root"), w.as("ravi")
+	root = w.as("root")
+	ravi := w.as("ravi")
 	w.must(w.sys.Lifecycle().Hold(ctx, root, w.ids["maya"], "case/1"))
 	for _, c := range []identity.Caller{root, ravi} {
 		_, err = w.sys.Erase(ctx, c, id.ID)
