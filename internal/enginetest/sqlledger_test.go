@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -45,7 +46,7 @@ func onBoth(t *testing.T, test func(t *testing.T, d *sqlDatabase)) {
 // pool opens another pool, as another process would. The settings are PostgreSQL's.
 func (d *sqlDatabase) pool(t testing.TB, settings ...string) *sql.DB {
 	t.Helper()
-	driver, dsn := "sqlite", "file:"+d.file+"?_pragma=busy_timeout(10000)"
+	driver, dsn := "sqlite", "file:"+(&url.URL{Path: d.file}).EscapedPath()+"?_pragma=busy_timeout(10000)" // a test's directory may have a # in its name
 	if d.server != nil {
 		driver, dsn = "pgx", d.server.dsn("postgres", settings...)
 	}

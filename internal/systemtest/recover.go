@@ -397,7 +397,9 @@ func leaversLeaveAgain(t *testing.T, m *Machine) {
 		w.must(err)
 	}
 	w.off(m)
+	newest := m.Log(t) // which goes back with a database that it is in
 	restore()
+	newest()
 	w.reopen(m)
 	_, err := bailiwick.Recover(ctx, w.cfg, bailiwick.Recovery{})
 	w.must(err)
