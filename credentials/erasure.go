@@ -9,10 +9,13 @@ import (
 	"github.com/bailiwick-go/bailiwick/identity"
 )
 
-// Erase takes the principals out of the records of the subject's credentials, after its identity was deleted, which the cause is the event of: none of
+// Erase takes the principals out of the records of the subject's credentials, after the directory has let go of who that is ([identity.Gate.Erased]), which the cause is the event of: none of
 // them is good any more. One that is, is an error. Nobody is asked, for that was decided. It is idempotent, goes on past errors and returns
 // them all.
 func (i *Issuer) Erase(ctx context.Context, subject identity.ID, cause audit.EventID) error {
+	if err := i.cfg.Gate.Erased(ctx, subject); err != nil {
+		return refuse(err)
+	}
 	var errs []error
 	for row, err := range i.of(ctx, "chain/"+audit.Key(subject.String())) {
 		if err == nil && len(row.Value.Chain) > 0 && row.Value.Chain[0] == subject {

@@ -54,6 +54,16 @@ func (g guarded) Delegation(ctx context.Context, id ID) (Delegation, error) {
 	return Guard("directory", func() (Delegation, error) { return g.d.Delegation(ctx, id) })
 }
 
+// Erased returns nil if the directory has let go of who the identity was: it is there, inactive, and has no handle any more. Otherwise, also if the
+// directory does not answer, the error wraps [ErrDenied].
+func (g *Gate) Erased(ctx context.Context, id ID) error {
+	who, err := g.dir.Identity(ctx, id)
+	if err != nil || who.ID != id || id.IsZero() || who.Active || who.Handle != (Handle{}) {
+		return errors.Join(fmt.Errorf("%w: identity %s is not erased", ErrDenied, id), err)
+	}
+	return nil
+}
+
 // MayTakeAway reports why c may not take something away from the subject. Taking away is easier than giving: the subject itself may, and
 // its sponsors; who merely delegated to it may not, for anybody can. Anybody else needs the authority's word for the action on "identity/" and the subject's ID; where the subject is not active,
 // its word for "identity:leave" or "identity:suspend" is enough, so that who may stop an identity may also finish it. Where the directory does not

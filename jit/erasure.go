@@ -13,9 +13,8 @@ import (
 // any more. The hashes of the requests stay on the record, and cannot be opened again. Nobody is asked, for that was decided; the cause is the event by which it was.
 // It is idempotent, goes on past errors and returns them all.
 func (e *Engine) Erase(ctx context.Context, subject identity.ID, cause audit.EventID) error {
-	id, err := e.dir.Identity(ctx, subject)
-	if err != nil || id.ID != subject || id.Active || id.Handle != (identity.Handle{}) {
-		return errors.Join(fmt.Errorf("%w: the subject is not erased", identity.ErrDenied), err)
+	if err := e.gate.Erased(ctx, subject); err != nil {
+		return err
 	}
 	var errs []error
 	for row, err := range e.grants.Scan(ctx, audit.Key("subject/"+subject.String())) {

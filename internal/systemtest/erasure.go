@@ -135,6 +135,11 @@ func nothingTellsWhoTheErasedWas(t *testing.T, open opener) {
 		z.must(err)
 		proofs, leaves = append(proofs, p), append(leaves, leaf)
 	}
+	for _, err := range []error{z.sys.Issuer().Erase(ctx, z.id, audit.EventID{}), z.sys.JIT().Erase(ctx, z.id, audit.EventID{})} {
+		if !errors.Is(err, identity.ErrDenied) {
+			t.Fatal("what nobody has agreed to is erased:", err)
+		}
+	}
 	z.must(z.sys.Lifecycle().Hold(ctx, z.root, z.id, "case/7"))
 	for _, c := range []identity.Caller{z.root, z.ravi} {
 		if _, err := z.sys.Erase(ctx, c, z.id); !errors.Is(err, lifecycle.ErrHeld) {
