@@ -640,10 +640,10 @@ func (c *Compiled) Eligible(s *Subject, role string, scope []string, now time.Ti
 		return time.Time{}, fmt.Errorf("%w: no subject or no time", ErrNotEligible)
 	}
 	us := now.UnixMicro()
-	lists := c.lists(s, nil)
-	bars := c.staticBars(s, lists, us, nil)
+	bars := c.staticBars(s, us, nil)
 	end, held, missing := int64(0), false, "no eligible assignment"
-	for _, l := range lists {
+	at := cursor{subject: s}
+	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
 			of := &c.roles[l.role(i)]
 			if l.mode(i) != Eligible || !c.leads(of, c.byName[role]) {

@@ -16,6 +16,7 @@ type evaluation struct {
 	action uint32   // the symbol of the action
 	hits   []uint32 // the patterns that match the resource
 	entry  uint32   // of the catalogue, from 1; 0 for none
+	aside  bool     // MFA is not asked for
 }
 
 // A way is how a subject comes to a permission, or the best of several ways.
@@ -43,8 +44,8 @@ func (w way) or(v way) way {
 	return w
 }
 
-// Evaluate decides r at now, as the package comment lays down. It does not allocate unless a subject has more than 16 groups or so, or a
-// resource matches as many patterns.
+// Evaluate decides r at now, as the package comment lays down. It does not allocate where a resource matches at most 16 of
+// the policy's patterns, and no expression is evaluated.
 func (c *Compiled) Evaluate(r *Request, now time.Time) Decision {
 	if c == nil || r == nil || now.IsZero() || r.Subject.ID.IsZero() || r.Context.AAL > identity.AAL3 {
 		return Decision{}
@@ -87,13 +88,20 @@ func (c *Compiled) Evaluate(r *Request, now time.Time) Decision {
 	return d
 }
 
-// about returns what conditions are about.
-func (e *evaluation) about(s *Subject) About {
-	a := About{Request: e.r, Subject: s, Now: e.now, Resource: Resource{Sensitivity: Critical}}
-	if e.entry != 0 {
-		a.Resource = e.entries[e.entry-1]
+var uncatalogued = Resource{Sensitivity: Critical}
+
+// resource returns what is known of the resource.
+func (e *evaluation) resource() *Resource {
+	if e.entry == 0 {
+		return &uncatalogued
 	}
-	return a
+	return &e.entries[e.entry-1]
+}
+
+// holds evaluates k about s.
+func (e *evaluation) holds(k *condition, s *Subject) (truth, time.Time) {
+	m := matter{e.r, s, e.resource(), e.now}
+	return k.holds(&m)
 }
 
 // forbidden reports whether no deny and no past forbids the request, and until when that may be so.
@@ -162,8 +170,7 @@ func (e *evaluation) undeniedBy(selector uint32, s *Subject, of span, until *tim
 		if k == nil {
 			return false
 		}
-		about := e.about(s)
-		truth, end := k.holds(&about)
+		truth, end := e.holds(k, s)
 		if truth != no {
 			return false
 		}
@@ -300,10 +307,7 @@ func (e *evaluation) through(t, k *role, s *Subject, outer *way, held *bool, end
 	if outer.by == 0 { // not asked yet
 		outer.by = 1
 		outer.held, outer.end = e.met(&e.guards[t.guard], s)
-		sensitivity := Critical
-		if e.entry != 0 {
-			sensitivity = e.entries[e.entry-1].Sensitivity
-		}
+		sensitivity := e.resource().Sensitivity
 		for i := range e.protections {
 			if p := &e.protections[i]; outer.held && p.sensitivity <= sensitivity {
 				met, until := e.met(&p.guard, s)
@@ -330,15 +334,14 @@ func (e *evaluation) met(g *guard, s *Subject) (bool, time.Time) {
 	if g.mfa == nil && g.when == nil {
 		return true, time.Time{}
 	}
-	met, end := g.mfa.met(&e.r.Context, e.now)
-	if g.mfa == nil {
-		end = time.Time{}
+	met, end := true, time.Time{}
+	if g.mfa != nil && !e.aside {
+		met, end = g.mfa.met(&e.r.Context, e.now)
 	}
 	if !met || g.when == nil {
 		return met, end
 	}
-	about := e.about(s)
-	truth, until := g.when.holds(&about)
+	truth, until := e.holds(g.when, s)
 	return truth == yes, sooner(end, until)
 }
 
@@ -349,12 +352,11 @@ func (e *evaluation) usable(l list, i int, s *Subject) (bool, time.Time) {
 	}
 	end := instant(l.notAfter(i))
 	if digest := l.cond(i); digest != "" {
-		about := e.about(s)
 		k := e.conditions[digest]
 		if k == nil {
 			return false, end
 		}
-		truth, until := k.holds(&about)
+		truth, until := e.holds(k, s)
 		return truth == yes, sooner(end, until)
 	}
 	return true, end
@@ -387,11 +389,13 @@ func (e *evaluation) link(l *Link) (best way) {
 		return best
 	}
 	s := &l.Subject
-	var few [16]list
-	var fewBars [4]bar
-	lists := e.lists(s, few[:0])
-	bars := e.staticBars(s, lists, e.us, fewBars[:0])
-	for _, of := range lists {
+	var bars []bar
+	if e.static {
+		var few [4]bar
+		bars = e.staticBars(s, e.us, few[:0])
+	}
+	at := cursor{subject: s}
+	for of := e.next(&at); of != ""; of = e.next(&at) {
 		for i := range of.size() {
 			ok, end := e.usable(of, i, s)
 			if !ok {
@@ -429,15 +433,23 @@ type live struct {
 // root returns the best way of the subject.
 func (e *evaluation) root() (best way) {
 	s := &e.r.Subject
-	var few [16]list
-	var fewStatic, fewDynamic [4]bar
-	lists := e.lists(s, few[:0])
-	static := e.staticBars(s, lists, e.us, fewStatic[:0])
-	dynamic := e.dynamicBars(lists, fewDynamic[:0])
-	var fewLive [4]live
+	var static, dynamic []bar
+	if e.static {
+		var few [4]bar
+		static = e.staticBars(s, e.us, few[:0])
+	}
+	if e.dynamic {
+		var few [4]bar
+		dynamic = e.dynamicBars(few[:0])
+	}
 	var activations []live
-	asked := false
-	for _, of := range lists {
+	asked := len(e.r.Activations) == 0
+	if !asked {
+		var few [4]live
+		activations = few[:0]
+	}
+	at := cursor{subject: s}
+	for of := e.next(&at); of != ""; of = e.next(&at) {
 		for i := range of.size() {
 			mode := of.mode(i)
 			if mode == Active && e.r.Only || mode == Eligible && len(e.r.Activations) == 0 {
@@ -463,7 +475,7 @@ func (e *evaluation) root() (best way) {
 				continue
 			}
 			if !asked {
-				activations, asked = e.live(s, dynamic, fewLive[:0]), true
+				activations, asked = e.live(s, dynamic, activations), true
 			}
 			for _, g := range activations {
 				if e.leads(t, g.role) {
@@ -500,11 +512,9 @@ func (e *evaluation) inTime(g *Activation) bool {
 }
 
 // dynamicBars returns the dynamic constraints that the subject breaks by what it has active.
-func (e *evaluation) dynamicBars(lists []list, bars []bar) []bar {
-	if !e.dynamic {
-		return bars
-	}
-	for _, l := range lists {
+func (e *evaluation) dynamicBars(bars []bar) []bar {
+	at := cursor{subject: &e.r.Subject}
+	for l := e.next(&at); l != ""; l = e.next(&at) {
 		for i := range l.size() {
 			if l.mode(i) == Active && e.us >= l.notBefore(i) && e.us < l.notAfter(i) {
 				bars = e.bar(bars, &e.roles[l.role(i)], Dynamic)

@@ -201,12 +201,10 @@ func (b *base) broken(bars []bar, id idKey, us int64) []bar {
 	return kept
 }
 
-// staticBars returns the static constraints that s breaks by what the lists assign to it.
-func (c *Compiled) staticBars(s *Subject, lists []list, us int64, bars []bar) []bar {
-	if !c.static {
-		return bars
-	}
-	for _, l := range lists {
+// staticBars returns the static constraints that s breaks by what is assigned to it.
+func (c *Compiled) staticBars(s *Subject, us int64, bars []bar) []bar {
+	at := cursor{subject: s}
+	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
 			if r := &c.roles[l.role(i)]; r.touches.from != r.touches.to && us >= l.notBefore(i) && us < l.notAfter(i) {
 				bars = c.bar(bars, r, Static)
@@ -250,7 +248,8 @@ func (c *Compiled) Violations(s *Subject, now time.Time) (out []Conflict) {
 	}
 	var roles []uint32
 	us := now.UnixMicro()
-	for _, l := range c.lists(s, nil) {
+	at := cursor{subject: s}
+	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
 			if us >= l.notBefore(i) && us < l.notAfter(i) {
 				roles = append(roles, l.role(i))
@@ -274,7 +273,8 @@ func (c *Compiled) Conflicts(s *Subject, active []string, role string, now time.
 			roles = append(roles, i)
 		}
 	}
-	for _, l := range c.lists(s, nil) {
+	at := cursor{subject: s}
+	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
 			if l.mode(i) == Active && us >= l.notBefore(i) && us < l.notAfter(i) {
 				roles = append(roles, l.role(i))

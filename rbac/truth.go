@@ -27,6 +27,14 @@ func truthOf(b bool) truth {
 	return no
 }
 
+// A matter is what a condition is evaluated about. It is an [About] of pointers, so that nothing leaves the stack where there are no expressions.
+type matter struct {
+	request  *Request
+	subject  *Subject
+	resource *Resource
+	now      time.Time
+}
+
 // A condition is a [Condition] that was compiled.
 type condition struct {
 	digest      [digestSize]byte
@@ -134,7 +142,7 @@ func (t truth) not() truth {
 }
 
 // holds returns what k is, and when that may change by itself. A nil condition holds.
-func (k *condition) holds(about *About) (truth, time.Time) {
+func (k *condition) holds(m *matter) (truth, time.Time) {
 	if k == nil {
 		return yes, time.Time{}
 	}
@@ -142,16 +150,16 @@ func (k *condition) holds(about *About) (truth, time.Time) {
 	if len(k.hours) > 0 {
 		none := allOfNone // that it is in none of them
 		for i := range k.hours {
-			in, until := k.hours[i].in(about.Now)
+			in, until := k.hours[i].in(m.now.UnixMicro())
 			none = none.and(truthOf(!in), until)
 		}
 		all = all.and(none.truth.not(), none.until)
 	}
 	if len(k.networks) > 0 {
-		all = all.and(k.inNetworks(about.Request.Context.Network), time.Time{})
+		all = all.and(k.inNetworks(m.request.Context.Network), time.Time{})
 	}
 	if k.mfa != nil {
-		met, until := k.mfa.met(&about.Request.Context, about.Now)
+		met, until := k.mfa.met(&m.request.Context, m.now)
 		if !met {
 			until = time.Time{}
 		}
@@ -159,41 +167,41 @@ func (k *condition) holds(about *About) (truth, time.Time) {
 	}
 	if k.kinds != 0 {
 		t := unknown
-		if about.Subject.Kind != 0 {
-			t = truthOf(k.kinds>>about.Subject.Kind&1 != 0)
+		if m.subject.Kind != 0 {
+			t = truthOf(k.kinds>>m.subject.Kind&1 != 0)
 		}
 		all = all.and(t, time.Time{})
 	}
 	for i := range k.comparisons {
-		all = all.and(k.comparisons[i].holds(about), time.Time{})
+		all = all.and(k.comparisons[i].holds(m), time.Time{})
 	}
 	if len(k.any) > 0 {
 		none := allOfNone
 		for i := range k.any {
-			t, until := k.any[i].holds(about)
+			t, until := k.any[i].holds(m)
 			none = none.and(t.not(), until)
 		}
 		all = all.and(none.truth.not(), none.until)
 	}
 	if k.not != nil {
-		t, until := k.not.holds(about)
+		t, until := k.not.holds(m)
 		all = all.and(t.not(), until)
 	}
 	if k.expression != nil {
-		all = all.and(expressed(k.expression, about), time.Time{})
+		all = all.and(expressed(k.expression, m), time.Time{})
 	}
 	return all.truth, all.until
 }
 
 // expressed calls x.
-func expressed(x Expression, about *About) (t truth) {
+func expressed(x Expression, m *matter) (t truth) {
 	defer func() {
 		if recover() != nil {
 			t = unknown
 		}
 	}()
-	given := *about // so that what it does to its own hurts nobody, and about stays where it is
-	held, err := x.Holds(&given)
+	request, subject := *m.request, *m.subject // copies, so that those of evaluations without expressions stay on the stack
+	held, err := x.Holds(&About{&request, &subject, *m.resource, time.Unix(m.now.Unix(), int64(m.now.Nanosecond())).UTC()})
 	if err != nil {
 		return unknown
 	}
@@ -213,23 +221,20 @@ func (k *condition) inNetworks(a netip.Addr) truth {
 	return no
 }
 
-// met reports whether the authentication is what m asks for, and until when it is. A nil MFA asks for nothing.
+// met reports whether the authentication is what m asks for, and until when it is.
 func (m *MFA) met(c *Context, now time.Time) (bool, time.Time) {
-	if m == nil {
-		return true, time.Time{}
-	}
 	at := c.AuthenticatedAt.Round(0)
 	until := at.Add(time.Duration(m.MaxAge))
 	return c.AAL >= m.AAL && !at.IsZero() && !at.After(now) && !now.After(until), until
 }
 
-// in reports whether now is in h, and when that changes next.
-func (h *hours) in(now time.Time) (bool, time.Time) {
+// in reports whether the instant, in microseconds since 1970, is in h, and when that changes next.
+func (h *hours) in(us int64) (bool, time.Time) {
 	if h.days == 1<<7-1 && h.to-h.from == 24*60 {
 		return true, time.Time{}
 	}
-	in := h.at(now)
-	at := now
+	at := time.UnixMicro(us)
+	in := h.at(at)
 	// Between two bounds and two changes of the zone's offset nothing changes. A window is a day long at most, so that what has not changed
 	// after that many bounds does not.
 	for range 64 {
@@ -292,42 +297,42 @@ func (v value) is(text string) bool {
 	return string(s[:]) == text
 }
 
-func (a attribute) value(about *About) (v value) {
+func (a attribute) value(m *matter) (v value) {
 	switch a.source {
 	case subjectID:
-		return value{"", about.Subject.ID, true}
+		return value{"", m.subject.ID, true}
 	case subjectKind:
-		return value{about.Subject.Kind.String(), identity.ID{}, about.Subject.Kind != 0}
+		return value{m.subject.Kind.String(), identity.ID{}, m.subject.Kind != 0}
 	case subjectAttribute:
-		v.text, v.ok = about.Subject.Attributes[a.name]
+		v.text, v.ok = m.subject.Attributes[a.name]
 	case resourceName:
-		return value{about.Request.Resource, identity.ID{}, true}
+		return value{m.request.Resource, identity.ID{}, true}
 	case resourceSensitivity:
-		return value{about.Resource.Sensitivity.String(), identity.ID{}, true}
+		return value{m.resource.Sensitivity.String(), identity.ID{}, true}
 	case resourceOwner:
-		return value{"", about.Resource.Owner, !about.Resource.Owner.IsZero()}
+		return value{"", m.resource.Owner, !m.resource.Owner.IsZero()}
 	case resourceOwnerGroup:
-		return value{about.Resource.OwnerGroup, identity.ID{}, about.Resource.OwnerGroup != ""}
+		return value{m.resource.OwnerGroup, identity.ID{}, m.resource.OwnerGroup != ""}
 	case resourceAttribute:
-		v.text, v.ok = about.Resource.Attributes[a.name]
+		v.text, v.ok = m.resource.Attributes[a.name]
 	case contextSession:
-		return value{about.Request.Context.Session, identity.ID{}, about.Request.Context.Session != ""}
+		return value{m.request.Context.Session, identity.ID{}, m.request.Context.Session != ""}
 	case contextAttribute:
-		v.text, v.ok = about.Request.Context.Attributes[a.name]
+		v.text, v.ok = m.request.Context.Attributes[a.name]
 	case actionName:
-		return value{about.Request.Action, identity.ID{}, true}
+		return value{m.request.Action, identity.ID{}, true}
 	}
 	return v
 }
 
-func (c *comparison) holds(about *About) truth {
-	v := c.of.value(about)
+func (c *comparison) holds(m *matter) truth {
+	v := c.of.value(m)
 	if !v.ok {
 		return unknown
 	}
 	switch {
 	case c.equals.source != noSource:
-		w := c.equals.value(about)
+		w := c.equals.value(m)
 		switch {
 		case !w.ok:
 			return unknown
