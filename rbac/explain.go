@@ -213,12 +213,7 @@ type lack struct{ rule, text string }
 // lanes returns all ways from t to the permission.
 func (x *explainer) lanes(t *role, s *Subject) (out []lane) {
 	for _, k := range x.closure(t) {
-		matches := slices.ContainsFunc(x.hits, func(h uint32) bool {
-			return slices.ContainsFunc(x.index.postings[x.index.patterns[h].grants.from:x.index.patterns[h].grants.to], func(p posting) bool {
-				return p.owner == k && x.actions.sets[p.actions].match(x.action, x.r.Action)
-			})
-		})
-		if !matches {
+		if !x.holdsItself(k) {
 			continue
 		}
 		l := lane{path: x.descent(t, k)}
@@ -233,6 +228,21 @@ func (x *explainer) lanes(t *role, s *Subject) (out []lane) {
 		out = append(out, l)
 	}
 	return out
+}
+
+// holdsItself reports whether the role has a permission of its own that matches.
+func (x *explainer) holdsItself(role uint32) bool {
+	for _, h := range x.hits {
+		for _, p := range x.postings(x.index.patterns[h].grants, role) {
+			if p.owner != role {
+				break
+			}
+			if x.actions.sets[p.actions].match(x.action, x.r.Action) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (x *explainer) unmet(rule string, g *guard, s *Subject) (out []lack) {
