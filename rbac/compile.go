@@ -82,16 +82,6 @@ func (x *index) add(i int, id identity.ID, group string, everyone bool) error {
 	return nil
 }
 
-// of returns the rules that select s, each once, in the order of the policy.
-func (x *index) of(s Subject) []int {
-	out := slices.Concat(x.identity[s.ID], x.everyone)
-	for _, g := range s.Groups {
-		out = append(out, x.group[g]...)
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
 // Compile checks p and returns what evaluates it. It keeps nothing of p. The error says which rule is wrong: a name, ID or pattern that is
 // not canonical, a name or ID that is there twice, an unknown role, a role that holds nothing, inherits itself or leads to more than
 // 256 roles, an empty list, an invalid mode, time or MFA, or not exactly one selector.
@@ -279,39 +269,3 @@ func (c *Compiled) role(name string) *role {
 	return c.roles[name]
 }
 
-// ErrNotEligible is wrapped by what [Compiled.Eligible] returns if s may not activate the role.
-var ErrNotEligible = errors.New("rbac: not eligible")
-
-// Eligible reports whether s may activate the role within the scope, a list of resource patterns: err is nil if and only if an eligible
-// assignment of s that is in time at now leads to the role and contains the whole scope. Then notAfter is the latest end among those, zero
-// if one has none. Otherwise err says what is missing, and wraps [ErrNotEligible] unless the role is unknown or the scope does not parse.
-func (c *Compiled) Eligible(s Subject, role string, scope []string, now time.Time) (notAfter time.Time, err error) {
-	r := c.role(role)
-	if r == nil {
-		return time.Time{}, fmt.Errorf("rbac: unknown role %q", role)
-	}
-	want, err := canon.ParsePatterns(scope, '/')
-	if err != nil {
-		return time.Time{}, fmt.Errorf("rbac: scope: %w", err)
-	}
-	if s.ID.IsZero() || now.IsZero() {
-		return time.Time{}, fmt.Errorf("%w: no subject or no time", ErrNotEligible)
-	}
-	var best path
-	missing := "no eligible assignment"
-	for _, i := range c.assigned.of(s) {
-		switch a := &c.assignments[i]; {
-		case a.mode != Eligible || !slices.Contains(a.role.closure, r):
-		case !inTime(a.notBefore, a.notAfter, now):
-			missing = "no eligible assignment is in time"
-		case !a.scope.Contains(want):
-			missing = "no eligible assignment in time contains the whole scope"
-		default:
-			best.or(path{found: true, held: true, end: a.notAfter})
-		}
-	}
-	if !best.held {
-		return time.Time{}, fmt.Errorf("%w: role %q: %s", ErrNotEligible, role, missing)
-	}
-	return best.end, nil
-}

@@ -83,6 +83,10 @@ type Policy struct {
 	Roles       []Role       `json:"roles"`
 	Assignments []Assignment `json:"assignments"`
 	Denies      []Deny       `json:"denies,omitempty"`
+	Resources   []Resource   `json:"resources,omitempty"`
+	Protections []Protection `json:"protections,omitempty"`
+	Constraints []Constraint `json:"constraints,omitempty"`
+	Ceilings    []Ceiling    `json:"ceilings,omitempty"`
 }
 
 // A Role is a named set of permissions: its own, and those of the roles that it inherits. It has at least one of the two.
@@ -90,7 +94,8 @@ type Role struct {
 	Name        string       `json:"name"`
 	Inherits    []string     `json:"inherits,omitempty"`
 	Permissions []Permission `json:"permissions,omitempty"`
-	MFA         *MFA         `json:"mfa,omitempty"` // what using the role or its own permissions needs; nil for nothing
+	MFA         *MFA         `json:"mfa,omitempty"`  // what using the role or its own permissions needs; nil for nothing
+	When        *Condition   `json:"when,omitempty"` // the same for what must hold; nil for nothing
 }
 
 // An MFA asks for an authentication of a strength, not longer ago than MaxAge. Neither may be zero.
@@ -105,26 +110,31 @@ type Permission struct {
 	Resources []string `json:"resources"`
 }
 
-// An Assignment binds one identity or one group, and not both, to a role.
+// An Assignment binds a role to exactly one of an identity, a group, and whoever has all attributes of Match.
 type Assignment struct {
-	ID        string      `json:"id"`
-	Identity  identity.ID `json:"identity,omitzero"`
-	Group     string      `json:"group,omitempty"`
-	Role      string      `json:"role"`
-	Scope     []string    `json:"scope"` // the resources that it reaches, as patterns; never empty
-	Mode      Mode        `json:"mode"`
-	NotBefore time.Time   `json:"notBefore,omitzero"` // zero: has always begun
-	NotAfter  time.Time   `json:"notAfter,omitzero"`  // the first instant at which it is over; zero: never
+	ID        string            `json:"id"`
+	Identity  identity.ID       `json:"identity,omitzero"`
+	Group     string            `json:"group,omitempty"`
+	Match     map[string]string `json:"match,omitempty"` // values of [Subject.Attributes]
+	Role      string            `json:"role"`
+	Scope     []string          `json:"scope"` // the resources that it reaches, as patterns; never empty
+	Mode      Mode              `json:"mode"`
+	NotBefore time.Time         `json:"notBefore,omitzero"` // zero: has always begun
+	NotAfter  time.Time         `json:"notAfter,omitzero"`  // the first instant at which it is over; zero: never
+	When      *Condition        `json:"when,omitempty"`     // what must hold for it to give anything; nil for nothing
 }
 
-// A Deny forbids actions on resources to exactly one of an identity, a group and everyone, whatever roles say.
+// A Deny forbids actions on resources to exactly one of an identity, a group, whoever has all attributes of Match, and everyone, whatever roles
+// say.
 type Deny struct {
-	ID        string      `json:"id"`
-	Identity  identity.ID `json:"identity,omitzero"`
-	Group     string      `json:"group,omitempty"`
-	Everyone  bool        `json:"everyone,omitempty"`
-	Actions   []string    `json:"actions"`
-	Resources []string    `json:"resources"`
+	ID        string            `json:"id"`
+	Identity  identity.ID       `json:"identity,omitzero"`
+	Group     string            `json:"group,omitempty"`
+	Match     map[string]string `json:"match,omitempty"` // one that the subject does not have selects nobody
+	Everyone  bool              `json:"everyone,omitempty"`
+	Actions   []string          `json:"actions"`
+	Resources []string          `json:"resources"`
+	When      *Condition        `json:"when,omitempty"` // it forbids unless this is false; what cannot be evaluated forbids
 }
 
 // ParsePolicy reads a policy from JSON. Unknown, duplicate and differently spelled members, null, and whatever [Compile] refuses are
