@@ -50,7 +50,7 @@ func Example() {
 	// allowed: false requestable: [oncall-dba]
 	//   assignment/oncall-dba lacks is eligible, and its role is not active
 	//   request lacks no active role holds db:restart on db/prod/orders
-	// allowed: true by: [grant-7] until: 12:30:00
+	// allowed: true by: grant-7 until: 12:30:00
 	//   assignment/oncall-dba allows holds db:restart on db/prod/orders
 	//   activation/grant-7 allows holds db:restart on db/prod/orders
 }
