@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/internal/canon"
 )
 
@@ -325,4 +326,35 @@ func (k *constraint) member(m int) string {
 	}
 	p := k.def.Permissions[m]
 	return strings.Join(p.Actions, ", ") + " on " + strings.Join(p.Resources, ", ")
+}
+
+// Historic reports whether a history constraint concerns the action on the resource, so that the past has to be known to allow it.
+func (c *Compiled) Historic(action, resource string) bool {
+	if c == nil {
+		return false
+	}
+	hits, _ := c.index.match(resource, nil)
+	for _, h := range hits {
+		s := c.index.patterns[h].acts
+		for _, p := range c.index.postings[s.from:s.to] {
+			if c.actions.sets[p.actions].match(c.actions.symbols[action], action) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Ceilings returns the ceilings that activating the role counts towards, for an identity of the kind.
+func (c *Compiled) Ceilings(role string, kind identity.Kind) (out []Ceiling) {
+	r := c.role(role)
+	if r == nil {
+		return nil
+	}
+	for _, l := range c.ceilings {
+		if c.leads(r, c.byName[l.Role]) && (len(l.Kinds) == 0 || slices.Contains(l.Kinds, kind)) {
+			out = append(out, l)
+		}
+	}
+	return out
 }
