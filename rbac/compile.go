@@ -276,8 +276,8 @@ func (c *compiler) guard(here string, mfa *MFA, when *Condition) (g guard, err e
 }
 
 func (m *MFA) check() error {
-	if _, err := m.AAL.MarshalText(); err != nil || m.MaxAge <= 0 {
-		return errors.New("mfa needs a level, and an age above zero")
+	if _, err := m.AAL.MarshalText(); err != nil || m.MaxAge <= 0 || m.MaxAge%Duration(time.Microsecond) != 0 {
+		return errors.New("mfa needs a level, and an age above zero in whole microseconds")
 	}
 	return nil
 }
@@ -508,98 +508,7 @@ func (c *compiler) addCeilings(p *Policy) error {
 func (c *compiler) finish(p *Policy) error {
 	c.index, c.actions.known = c.indexer.finish(), nil
 	c.indexer = nil
-	var parts [][]byte
-	add := func(key string, v any) error {
-		b, err := canon.Marshal(v)
-		parts = append(parts, []byte(key), b)
-		return err
-	}
-	sorted := func(keys []string, values []any) error {
-		order := make([]int, len(keys))
-		for i := range order {
-			order[i] = i
-		}
-		slices.SortFunc(order, func(a, b int) int { return strings.Compare(keys[a], keys[b]) })
-		for _, i := range order {
-			if err := add(keys[i], values[i]); err != nil {
-				return wrong("", "%v", err)
-			}
-		}
-		return nil
-	}
-	var keys []string
-	var values []any
-	for i := range p.Denies {
-		keys, values = append(keys, "deny/"+p.Denies[i].ID), append(values, p.Denies[i])
-	}
-	for i := range p.Resources {
-		keys, values = append(keys, "resource/"+p.Resources[i].Pattern), append(values, p.Resources[i])
-	}
-	for i := range p.Protections {
-		keys, values = append(keys, "protection/"+p.Protections[i].Sensitivity.String()), append(values, p.Protections[i])
-	}
-	for i := range p.Constraints {
-		keys, values = append(keys, "constraint/"+p.Constraints[i].ID), append(values, p.Constraints[i])
-	}
-	for i := range p.Ceilings {
-		keys, values = append(keys, "ceiling/"+p.Ceilings[i].ID), append(values, p.Ceilings[i])
-	}
-	if err := sorted(keys, values); err != nil {
-		return err
-	}
-	c.shared = canon.Hash("bailiwick/rbac/shared/v1", parts...)
-	parts = [][]byte{c.shared[:]}
-	for i := range c.roles {
-		parts = append(parts, []byte(c.roles[i].name), c.roles[i].digest[:])
-	}
-	c.digest = canon.Hash("bailiwick/rbac/base/v1", parts...)
-	return nil
-}
-
-// Slice returns a digest of what a holder of the role gets by it, and may not have beside it: the role and all that it inherits, as written, and the
-// constraints and ceilings that apply to it. What rests on the role, such as an approval, is void when the digest changes, and by nothing else
-// in the policy.
-func (c *Compiled) Slice(role string) ([32]byte, error) {
-	r := c.role(role)
-	if r == nil {
-		return [32]byte{}, fmt.Errorf("rbac: unknown role %q", role)
-	}
-	parts := [][]byte{[]byte(role)}
-	for _, k := range c.closure(r) {
-		parts = append(parts, c.roles[k].digest[:])
-	}
-	for _, t := range c.touches[r.touches.from:r.touches.to] {
-		parts = append(parts, c.constraints[t.constraint].digest[:])
-	}
-	for _, l := range c.ceilings {
-		if c.leads(r, c.byName[l.Role]) {
-			b, err := canon.Marshal(l)
-			if err != nil {
-				return [32]byte{}, fmt.Errorf("rbac: ceiling %q: %w", l.ID, err)
-			}
-			parts = append(parts, b)
-		}
-	}
-	return canon.Hash("bailiwick/rbac/slice/v2", parts...), nil
-}
-
-// Digest returns a digest of the whole policy. The order in which a policy lists its rules does not matter to it.
-func (c *Compiled) Digest() [32]byte {
-	if c == nil {
-		return [32]byte{}
-	}
-	ids, groups := c.identities.sum(), c.groups.sum()
-	parts := [][]byte{c.digest[:], ids[:], groups[:]}
-	var byText []string
-	for _, m := range c.matches.all {
-		if m.list != "" {
-			byText = append(byText, fmt.Sprintf("%q", m.attributes)+"\n"+string(m.list))
-		}
-	}
-	for _, text := range slices.Sorted(slices.Values(byText)) {
-		parts = append(parts, []byte(text))
-	}
-	return canon.Hash("bailiwick/rbac/policy/v1", parts...)
+	return c.sum(p)
 }
 
 func (c *Compiled) role(name string) *role {

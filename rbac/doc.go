@@ -44,7 +44,8 @@
 // In time means NotBefore <= now < NotAfter, where zero is open; but an activation without NotAfter is never in time, and one whose scope does
 // not parse matches nothing. Groups are compared byte for byte. MFA is met if the context's level is at least that asked for, and
 // now lies within AuthenticatedAt and AuthenticatedAt + MaxAge, both included; the context is the human's also for her agents.
-// Times are those of the wall clock. The protections of a resource are those for its sensitivity and for each lower one; it is the sensitivity of
+// Times are those of the wall clock, and count in whole
+// microseconds, rounded down. The protections of a resource are those for its sensitivity and for each lower one; it is the sensitivity of
 // the most specific entry of the catalogue that matches, and critical if there is none.
 //
 // # Constraints

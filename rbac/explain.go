@@ -15,6 +15,7 @@ import (
 type explainer struct {
 	evaluation
 	out     Explanation
+	untimed bool
 	nearest []Nearest // of the first subject that does not hold the permission
 }
 
@@ -25,7 +26,8 @@ func (c *Compiled) Explain(r *Request, now time.Time) Explanation {
 	if r == nil {
 		r = &Request{}
 	}
-	x.evaluation = evaluation{Compiled: c, r: r, now: now.Round(0), us: now.UnixMicro()}
+	x.evaluation = evaluation{Compiled: c, r: r, us: now.UnixMicro()}
+	x.untimed = now.IsZero()
 	if x.malformed() {
 		return x.out
 	}
@@ -71,7 +73,7 @@ func (x *explainer) malformed() bool {
 	if x.Compiled == nil {
 		lacks("there is no policy")
 	}
-	if x.now.IsZero() {
+	if x.untimed {
 		lacks("there is no time")
 	}
 	if r.Subject.ID.IsZero() {
@@ -247,7 +249,7 @@ func (x *explainer) holdsItself(role uint32) bool {
 
 func (x *explainer) unmet(rule string, g *guard, s *Subject) (out []lack) {
 	if g.mfa != nil {
-		if met, _ := g.mfa.met(&x.r.Context, x.now); !met {
+		if met, _ := g.mfa.met(&x.r.Context, x.us); !met {
 			out = append(out, lack{rule, fmt.Sprintf("needs %s, at most %s ago", g.mfa.AAL, g.mfa.MaxAge)})
 		}
 	}
