@@ -499,6 +499,12 @@ func (c *compiler) addCeilings(p *Policy) error {
 			}
 		}
 		l.Kinds = slices.Clone(l.Kinds)
+		if l.AtOnce != nil {
+			l.AtOnce = new(*l.AtOnce)
+		}
+		if l.PerDay != nil {
+			l.PerDay = new(*l.PerDay)
+		}
 		c.ceilings = append(c.ceilings, l)
 	}
 	return nil
@@ -509,6 +515,16 @@ func (c *compiler) finish(p *Policy) error {
 	c.index, c.actions.known = c.indexer.finish(), nil
 	c.indexer = nil
 	return c.sum(p)
+}
+
+// Roles returns the names of all roles, sorted.
+func (c *Compiled) Roles() (names []string) {
+	if c != nil {
+		for i := range c.roles {
+			names = append(names, c.roles[i].name)
+		}
+	}
+	return names
 }
 
 func (c *Compiled) role(name string) *role {

@@ -81,9 +81,9 @@
 // one of those may that make it what it is, if each of them had to change at the latest: true All and false Any at the earliest of their members',
 // false All and true Any at the latest of those members' that are false, or true.
 //
-// Explanation.Requestable is filled if 1 and 4 hold and, were all MFA met, 3 would and 2 would not; it has the eligible assignments of
-// the subject that are in time and not barred, whose condition is true, whose scope matches and whose role would grant the permission were all
-// MFA met. Explaining does not stop early: each rule that spoke is among the reasons.
+// Explanation.Requestable is filled if 1 and 4 hold and, were the MFA of all roles and protections met, 3 would and 2 would not; it has the
+// eligible assignments of the subject that are in time and not barred, whose condition is true, whose scope matches and whose role would grant
+// the permission were that MFA met. Explaining does not stop early: each rule that spoke is among the reasons.
 //
 // # JSON
 //

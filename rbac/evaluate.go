@@ -232,11 +232,14 @@ func (e *evaluation) past(until *int64) bool {
 	if len(bars) == 0 {
 		return true
 	}
-	if e.r.Past == nil {
-		return false
-	}
-	for _, act := range e.r.Past.Actions {
-		concern(act, e.Compiled.actions.symbols[act], false)
+	if e.r.Past == nil { // it could have been all of it
+		for i := range bars {
+			bars[i].members = 1<<maxMembers - 1
+		}
+	} else {
+		for _, act := range e.r.Past.Actions {
+			concern(act, e.Compiled.actions.symbols[act], false)
+		}
 	}
 	for _, x := range e.broken(bars, e.r.Subject.ID.Bytes(), e.us) {
 		if x.excused == 0 {

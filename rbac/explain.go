@@ -164,15 +164,19 @@ func (x *explainer) history() {
 				}
 			}
 		}
-		switch {
-		case now == 0:
-		case x.r.Past == nil:
-			x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "needs to know what was done on %s before", x.r.Resource)
-		default:
-			for _, b := range x.broken([]bar{{uint32(i), now | all, 0}}, x.r.Subject.ID.Bytes(), x.us) {
-				if b.excused == 0 {
-					x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "of what it keeps apart on one resource, %s after what was done would be %d", x.r.Action, k.cardinality)
-				}
+		if now == 0 {
+			continue
+		}
+		if all |= now; x.r.Past == nil {
+			all = 1<<maxMembers - 1
+		}
+		for _, b := range x.broken([]bar{{uint32(i), all, 0}}, x.r.Subject.ID.Bytes(), x.us) {
+			switch {
+			case b.excused != 0:
+			case x.r.Past == nil:
+				x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "needs to know what was done on %s before", x.r.Resource)
+			default:
+				x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "of what it keeps apart on one resource, %s after what was done would be %d", x.r.Action, k.cardinality)
 			}
 		}
 	}
