@@ -358,7 +358,7 @@ func (e *evaluation) met(g *guard, s *Subject) (bool, int64) {
 
 // usable reports whether rule i of l is in time, its scope matches and its condition is true, and until when.
 func (e *evaluation) usable(l list, i int, s *Subject) (bool, int64) {
-	if e.us < l.notBefore(i) || e.us >= l.notAfter(i) || !scopeMatches(l.scope(i), e.r.Resource) {
+	if !l.inTime(i, e.us) || !scopeMatches(l.scope(i), e.r.Resource) {
 		return false, 0
 	}
 	end := l.notAfter(i)
@@ -527,7 +527,7 @@ func (e *evaluation) dynamicBars(bars []bar) []bar {
 	at := cursor{subject: &e.r.Subject}
 	for l := e.next(&at); l != ""; l = e.next(&at) {
 		for i := range l.size() {
-			if l.mode(i) == Active && e.us >= l.notBefore(i) && e.us < l.notAfter(i) {
+			if l.mode(i) == Active && l.inTime(i, e.us) {
 				bars = e.bar(bars, &e.roles[l.role(i)], Dynamic)
 			}
 		}

@@ -211,7 +211,7 @@ func (c *Compiled) staticBars(s *Subject, us int64, bars []bar) []bar {
 	at := cursor{subject: s}
 	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if r := &c.roles[l.role(i)]; r.touches.from != r.touches.to && us >= l.notBefore(i) && us < l.notAfter(i) {
+			if r := &c.roles[l.role(i)]; r.touches.from != r.touches.to && l.inTime(i, us) {
 				bars = c.bar(bars, r, Static)
 			}
 		}
@@ -256,7 +256,7 @@ func (c *Compiled) Violations(s *Subject, now time.Time) (out []Conflict) {
 	at := cursor{subject: s}
 	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if us >= l.notBefore(i) && us < l.notAfter(i) {
+			if l.inTime(i, us) {
 				roles = append(roles, l.role(i))
 			}
 		}
@@ -281,7 +281,7 @@ func (c *Compiled) Conflicts(s *Subject, active []string, role string, now time.
 	at := cursor{subject: s}
 	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if l.mode(i) == Active && us >= l.notBefore(i) && us < l.notAfter(i) {
+			if l.mode(i) == Active && l.inTime(i, us) {
 				roles = append(roles, l.role(i))
 			}
 		}
