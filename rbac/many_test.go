@@ -17,7 +17,7 @@ import (
 // close to it; the decisions are about mixtures of those: the subject of one, the action of another, and so on.
 func TestManyDecisionsEqualReference(t *testing.T) {
 	total := 1_000_000
-	if testing.Short() {
+	if testing.Short() || raced {
 		total = 50_000
 	}
 	if s := os.Getenv("BAILIWICK_DECISIONS"); s != "" {
