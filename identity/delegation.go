@@ -30,8 +30,7 @@ func (s Scope) patterns() (actions, resources canon.Patterns, err error) {
 
 // Permits reports whether s holds the action on the resource. A scope that does not parse holds nothing.
 func (s Scope) Permits(action, resource string) bool {
-	a, r, err := s.patterns()
-	return err == nil && a.Match(action) && r.Match(resource)
+	return canon.MatchAny(s.Actions, action, ':') && canon.MatchAny(s.Resources, resource, '/')
 }
 
 // Contains reports whether everything in t is in s.

@@ -35,6 +35,9 @@ func MustParseID(s string) ID {
 // IsZero reports whether id names nothing.
 func (id ID) IsZero() bool { return id.u == uuid.Nil }
 
+// Bytes returns the 16 bytes of id; all are zero if it is.
+func (id ID) Bytes() [16]byte { return id.u }
+
 // String returns id as a lower-case UUID, or "" if it is zero.
 func (id ID) String() string {
 	if id.IsZero() {

@@ -135,9 +135,9 @@ func (v *view) open(subject identity.ID, now time.Time) (n int) {
 	return n
 }
 
-// A Decision says whether an act is allowed and why. Decision{} denies.
+// A Decision says whether an act is allowed and, if not, why. Decision{} denies. Its Reasons are filled in for a refusal, and by [Engine.Explain].
 type Decision struct {
-	rbac.Decision
+	rbac.Explanation
 	Err   error         // why the caller was not even considered; nil otherwise
 	Cause audit.EventID // the last event about the grant that it rests on; zero if it rests on none
 	reads []audit.Read  // versions that it rests on
@@ -177,7 +177,7 @@ func (e *DeniedError) Is(target error) bool { return target == identity.ErrDenie
 // as long ago as the store's MaxStale, does not allow it; if that cannot be told, nothing does. Where nobody else is on the ledger it reads memory
 // only. Otherwise it may read one record first, and before it denies it reads anew what the caller has.
 func (e *Engine) Authorize(ctx context.Context, c identity.Caller, action, resource string) Decision {
-	return e.authorize(ctx, c, action, resource, "")
+	return e.authorize(ctx, c, action, resource, "", false)
 }
 
 // AuthorizeBy is Authorize resting on one grant, and on nothing else that its subject holds.
@@ -185,31 +185,36 @@ func (e *Engine) AuthorizeBy(ctx context.Context, c identity.Caller, grant audit
 	if grant == "" {
 		return Decision{Err: refusal("no grant is named")}
 	}
-	return e.authorize(ctx, c, action, resource, grant)
+	return e.authorize(ctx, c, action, resource, grant, false)
+}
+
+// Explain is Authorize that says why it allows, too: every rule that spoke.
+func (e *Engine) Explain(ctx context.Context, c identity.Caller, action, resource string) Decision {
+	return e.authorize(ctx, c, action, resource, "", true)
 }
 
 // AuthorizeKnown is Authorize, or AuthorizeBy if a grant is named, by what this node knows, whatever may have been taken away elsewhere. It reads
 // memory only, and permits nothing by itself: it is for what is committed together with [Decision.Reads], which fails if anything has changed, and for
 // taking away while the ledger does not answer.
 func (e *Engine) AuthorizeKnown(c identity.Caller, grant audit.ID, action, resource string) Decision {
-	return e.view.authorize(e.gate, c, action, resource, grant, e.store.Now())
+	return e.view.authorize(e.gate, c, action, resource, grant, false, e.store.Now())
 }
 
-func (e *Engine) authorize(ctx context.Context, c identity.Caller, action, resource string, only audit.ID) Decision {
+func (e *Engine) authorize(ctx context.Context, c identity.Caller, action, resource string, only audit.ID, explain bool) Decision {
 	if err := e.store.Fresh(ctx); err != nil {
 		return Decision{Err: fmt.Errorf("%w: %w", identity.ErrDenied, err)}
 	}
-	d := e.view.authorize(e.gate, c, action, resource, only, e.store.Now())
+	d := e.view.authorize(e.gate, c, action, resource, only, explain, e.store.Now())
 	if d.Allowed || !e.store.Shared() || !e.gate.Made(c) {
 		return d
 	}
 	if err := e.refresh(ctx, c); err != nil {
 		return Decision{Err: fmt.Errorf("%w: %w: %w", identity.ErrDenied, audit.ErrStale, err)}
 	}
-	return e.view.authorize(e.gate, c, action, resource, only, e.store.Now())
+	return e.view.authorize(e.gate, c, action, resource, only, explain, e.store.Now())
 }
 
-func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resource string, only audit.ID, now time.Time) Decision {
+func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resource string, only audit.ID, explain bool, now time.Time) Decision {
 	st, err := gate.Admit(c, now)
 	if err != nil {
 		return Decision{Err: err}
@@ -220,7 +225,7 @@ func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resourc
 	}
 	root := st.Root().ID
 	r := rbac.Request{Only: only != "", Subject: subjectOf(st.Root()), Action: action, Resource: resource,
-		Context: rbac.Context{AAL: st.AAL, AuthenticatedAt: st.AuthenticatedAt}}
+		Context: rbac.Context{AAL: st.AAL, AuthenticatedAt: st.AuthenticatedAt, Session: c.Session()}}
 	for i, d := range st.Links {
 		r.Chain = append(r.Chain, rbac.Link{Scope: d.Scope, Subject: subjectOf(&st.Principals[i+1])})
 	}
@@ -232,7 +237,10 @@ func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resourc
 				NotBefore: g.NotBefore, NotAfter: g.NotAfter})
 		}
 	}
-	d := Decision{Decision: p.roles.Evaluate(r, now), root: root}
+	d := Decision{root: root}
+	if d.Decision = p.roles.Evaluate(&r, now); !d.Allowed || explain {
+		d.Explanation = p.roles.Explain(&r, now)
+	}
 	if !d.Allowed {
 		return d
 	}
@@ -243,10 +251,9 @@ func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resourc
 	}
 	d.reads = slices.Concat(audit.ReadsOf(st), p.reads())
 	for _, k := range grants {
-		if slices.Contains(d.By, string(k.grant.ID)) {
+		if d.By == string(k.grant.ID) {
 			d.Cause = k.grant.Head
 			d.reads = append(d.reads, audit.Read{Kind: GrantKind, ID: k.grant.ID, Version: k.version})
-			break // one suffices
 		}
 	}
 	return d

@@ -230,7 +230,8 @@ func (e *Engine) request(ctx context.Context, c identity.Caller, r Request) (Gra
 
 // eligible asks whether the caller is eligible for what r asks, and shortens until, if it is not nil, to how long.
 func (m *moment) eligible(r Request, until *time.Time) error {
-	end, err := m.policy.roles.Eligible(subjectOf(m.self), r.Role, r.Scope, m.now)
+	s := subjectOf(m.self)
+	end, err := m.policy.roles.Eligible(&s, r.Role, r.Scope, m.now)
 	if err != nil {
 		return fmt.Errorf("%w: %w", identity.ErrDenied, err)
 	}
@@ -241,7 +242,7 @@ func (m *moment) eligible(r Request, until *time.Time) error {
 }
 
 func subjectOf(id *identity.Identity) rbac.Subject {
-	s := rbac.Subject{ID: id.ID, Groups: make([]string, 0, len(id.Groups))}
+	s := rbac.Subject{ID: id.ID, Kind: id.Kind, Groups: make([]string, 0, len(id.Groups))}
 	for _, m := range id.Groups {
 		s.Groups = append(s.Groups, m.Group)
 	}

@@ -6,266 +6,664 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/internal/canon"
 )
 
-// maxClosure is the largest number of roles that one role may lead to, itself included.
-const maxClosure = 256
+// Limits of a policy.
+const (
+	maxName       = 512 // bytes
+	maxClosure    = 256 // roles that one role may lead to, itself included
+	maxMembers    = 64  // of a constraint's set
+	maxCondition  = 8   // levels
+	maxAttributes = 8   // of a match
+	maxInteger    = 1<<53 - 1
+)
 
 // A Compiled is a [Policy] that was checked and indexed. It does not change and is safe for concurrent use. A nil Compiled denies.
 type Compiled struct {
-	roles       map[string]*role
-	assignments []assignment
-	assigned    index
+	*base
+	identities *tree[idKey]
+	groups     *tree[nameKey]
+	matches    matches
+	conditions map[string]*condition // of assignments, by digest
+}
+
+// A base is what assignments do not change.
+type base struct {
+	expressions Expressions
+	roles       []role // by name
+	byName      map[string]uint32
+	closures    []uint32 // of roles: everything that each inherits, and itself, in order
+	juniors     []uint32 // of roles: what each inherits directly
+	guards      []guard  // of roles; the first is none
+	index       index
+	actions     actions
 	denies      []deny
-	denied      index
+	selectors   selectors
+	entries     []Resource // the most specific first
+	protections []protection
+	constraints []constraint
+	touches     []touch // of roles
+	static      bool    // whether there are such constraints
+	dynamic     bool
+	ceilings    []Ceiling
+	shared      [32]byte // the digest of all but roles and assignments
+	digest      [32]byte // of all but assignments
 }
 
 type role struct {
 	name    string
 	digest  [32]byte // of the role as written
-	mfa     *MFA
-	grants  []grant // its own
-	juniors []*role // that it inherits directly
-	closure []*role // everything that it inherits, and itself; by name
-	state   byte    // while compiling: 0 new, 1 open, 2 closed
-	mark    *role   // while compiling: the last role whose closure it was put into
+	closure span
+	juniors span
+	touches span
+	guard   uint32
 }
 
-type grant struct{ actions, resources canon.Patterns }
-
-func (g *grant) match(action, resource string) bool {
-	return g.actions.Match(action) && g.resources.Match(resource)
+// A guard is what must hold besides.
+type guard struct {
+	mfa  *MFA
+	when *condition
 }
 
-type assignment struct {
-	id                  string
-	role                *role
-	scope               canon.Patterns
-	mode                Mode
-	notBefore, notAfter time.Time
+type protection struct {
+	sensitivity Sensitivity
+	guard
 }
 
 type deny struct {
-	id string
-	grant
+	id   string
+	when *condition
 }
 
-// An index finds the rules that select a subject, by their place in the policy.
-type index struct {
-	identity map[identity.ID][]int
-	group    map[string][]int
-	everyone []int
+// selectors are whom denies speak of, by number. Zero is everyone.
+type selectors struct {
+	identity map[identity.ID]uint32
+	group    map[string]uint32
+	matches  []selected
 }
 
-// add puts rule i under the one selector that is not zero.
-func (x *index) add(i int, id identity.ID, group string, everyone bool) error {
-	n := 0
-	if !id.IsZero() {
-		n, x.identity[id] = n+1, append(x.identity[id], i)
-	}
-	if group != "" {
-		if err := canon.CheckName(group, '/'); err != nil {
-			return fmt.Errorf("group: %w", err)
-		}
-		n, x.group[group] = n+1, append(x.group[group], i)
-	}
-	if everyone {
-		n, x.everyone = n+1, append(x.everyone, i)
-	}
-	if n != 1 {
-		return fmt.Errorf("%d selectors, exactly one is needed", n)
-	}
-	return nil
+type selected struct {
+	attributes []attributeValue
+	selector   uint32
 }
 
-// Compile checks p and returns what evaluates it. It keeps nothing of p. The error says which rule is wrong: a name, ID or pattern that is
-// not canonical, a name or ID that is there twice, an unknown role, a role that holds nothing, inherits itself or leads to more than
-// 256 roles, an empty list, an invalid mode, time or MFA, or not exactly one selector.
-func Compile(p Policy) (*Compiled, error) {
-	c := &Compiled{
-		roles:    make(map[string]*role, len(p.Roles)),
-		assigned: index{map[identity.ID][]int{}, map[string][]int{}, nil},
-		denied:   index{map[identity.ID][]int{}, map[string][]int{}, nil},
-	}
-	for _, r := range p.Roles {
-		if err := c.addRole(r); err != nil {
-			return nil, fmt.Errorf("rbac: role %q: %w", r.Name, err)
+type attributeValue struct{ name, value string }
+
+// matches finds the assignments that select by attributes.
+type matches struct {
+	names []string // of the attributes that any of them is found by, sorted
+	by    map[attributeValue][]uint32
+	all   []matcher
+}
+
+type matcher struct {
+	attributes []attributeValue // sorted; the first is what it is found by
+	list       list
+}
+
+// holds reports whether s has all of the attributes.
+func (s *Subject) holds(attributes []attributeValue) bool {
+	for _, a := range attributes {
+		if v, ok := s.Attributes[a.name]; !ok || v != a.value {
+			return false
 		}
 	}
-	for _, r := range p.Roles {
-		for _, name := range r.Inherits {
-			junior := c.roles[name]
-			if junior == nil || slices.Contains(c.roles[r.Name].juniors, junior) {
-				return nil, fmt.Errorf("rbac: role %q: inherits %q, which is unknown or there twice", r.Name, name)
-			}
-			c.roles[r.Name].juniors = append(c.roles[r.Name].juniors, junior)
-		}
+	return true
+}
+
+type compiler struct {
+	*Compiled
+	indexer  *indexer
+	scratch  map[string]*roleWork
+	selected map[string]uint32 // selectors of denies by attributes
+}
+
+// roleWork is what is known of a role while it is compiled.
+type roleWork struct {
+	index   uint32
+	state   byte // 0 new, 1 open, 2 closed
+	closure []uint32
+	def     *Role
+	at      string // its pointer
+}
+
+// Compile checks p and returns what evaluates it. It keeps nothing of p but strings. The error is a [*PolicyError], which says what is wrong and
+// where: a name, ID, attribute or pattern that is not canonical, one that is there twice, an unknown role, a role that holds nothing, inherits itself
+// or leads to more than 256 roles, an empty list, an invalid mode, time, MFA, window or zone, a condition that asks for nothing or is more than 8
+// levels deep, not exactly one selector or comparison, a constraint that is broken already.
+func Compile(p Policy, options ...Option) (*Compiled, error) {
+	c := &compiler{
+		Compiled: &Compiled{
+			base: &base{
+				byName:    make(map[string]uint32, len(p.Roles)),
+				guards:    make([]guard, 1),
+				actions:   actions{symbols: map[string]uint32{}, known: map[string]uint32{}},
+				selectors: selectors{identity: map[identity.ID]uint32{}, group: map[string]uint32{}},
+			},
+			matches:    matches{by: map[attributeValue][]uint32{}},
+			conditions: map[string]*condition{},
+		},
+		indexer: newIndexer(), scratch: make(map[string]*roleWork, len(p.Roles)), selected: map[string]uint32{},
 	}
-	for _, r := range p.Roles {
-		if err := c.roles[r.Name].close(); err != nil {
+	for _, o := range options {
+		o(c)
+	}
+	for _, step := range []func(*Policy) error{
+		c.addRoles, c.addResources, c.addProtections, c.addDenies, c.addConstraints, c.addCeilings, c.finish, c.addAssignments,
+	} {
+		if err := step(&p); err != nil {
 			return nil, err
 		}
 	}
-	seen := map[string]bool{}
-	for i, a := range p.Assignments {
-		if err := c.addAssignment(i, a, seen); err != nil {
-			return nil, fmt.Errorf("rbac: assignment %q: %w", a.ID, err)
-		}
-	}
-	clear(seen)
-	for i, d := range p.Denies {
-		if err := c.addDeny(i, d, seen); err != nil {
-			return nil, fmt.Errorf("rbac: deny %q: %w", d.ID, err)
-		}
-	}
-	return c, nil
+	return c.Compiled, nil
 }
 
-func (c *Compiled) addRole(def Role) error {
-	if err := canon.CheckName(def.Name, '/'); err != nil {
-		return err
+func at(pointer string, more ...any) string {
+	for _, m := range more {
+		pointer += fmt.Sprintf("/%v", m)
 	}
-	r := &role{name: def.Name}
-	switch {
-	case c.roles[def.Name] != nil:
-		return errors.New("is there twice")
-	case len(def.Permissions)+len(def.Inherits) == 0:
-		return errors.New("holds nothing")
-	}
-	if def.MFA != nil {
-		if _, err := def.MFA.AAL.MarshalText(); err != nil || def.MFA.MaxAge <= 0 {
-			return errors.New("mfa needs a level, and an age above zero")
-		}
-		r.mfa = new(*def.MFA)
-	}
-	for _, p := range def.Permissions {
-		g, err := newGrant(p.Actions, p.Resources)
-		if err != nil {
-			return err
-		}
-		r.grants = append(r.grants, g)
-	}
-	b, err := canon.Marshal(def)
-	r.digest, c.roles[def.Name] = canon.Hash("bailiwick/rbac/role/v1", b), r
-	return err
+	return pointer
 }
 
-func newGrant(actions, resources []string) (g grant, err error) {
-	if g.actions, err = canon.ParsePatterns(actions, ':'); err != nil {
-		return g, fmt.Errorf("actions: %w", err)
+func (c *compiler) addRoles(p *Policy) error {
+	names := make([]string, 0, len(p.Roles))
+	for i := range p.Roles {
+		def, here := &p.Roles[i], at("/roles", i)
+		if err := canon.CheckName(def.Name, '/'); err != nil {
+			return wrong(here+"/name", "role %q: %v", def.Name, err)
+		}
+		if c.scratch[def.Name] != nil {
+			return wrong(here+"/name", "role %q: is there twice", def.Name)
+		}
+		c.scratch[def.Name] = &roleWork{def: def, at: here}
+		names = append(names, def.Name)
 	}
-	if g.resources, err = canon.ParsePatterns(resources, '/'); err != nil {
-		return g, fmt.Errorf("resources: %w", err)
+	slices.Sort(names)
+	c.roles = make([]role, len(names))
+	for i, name := range names {
+		c.scratch[name].index, c.byName[name] = uint32(i), uint32(i)
+		c.roles[i].name = name
 	}
-	return g, nil
-}
-
-// close fills in r's closure, and those of the roles below it.
-func (r *role) close() error {
-	switch r.state {
-	case 1:
-		return fmt.Errorf("rbac: role %q: inherits itself", r.name)
-	case 2:
-		return nil
-	}
-	r.state = 1
-	for _, j := range r.juniors {
-		if err := j.close(); err != nil {
+	for _, name := range names {
+		if err := c.addRole(c.scratch[name]); err != nil {
 			return err
 		}
 	}
-	r.closure, r.mark = []*role{r}, r
-	for _, j := range r.juniors {
-		for _, k := range j.closure {
-			if k.mark != r {
-				r.closure, k.mark = append(r.closure, k), r
-			}
+	for _, name := range names {
+		if err := c.close(name); err != nil {
+			return err
 		}
-		if len(r.closure) > maxClosure {
-			return fmt.Errorf("rbac: role %q: leads to more than %d roles", r.name, maxClosure)
-		}
+		w := c.scratch[name]
+		c.roles[w.index].closure.from = uint32(len(c.closures))
+		c.closures = append(c.closures, w.closure...)
+		c.roles[w.index].closure.to = uint32(len(c.closures))
 	}
-	slices.SortFunc(r.closure, func(a, b *role) int { return cmp.Compare(a.name, b.name) })
-	r.state = 2
+	c.closures, c.juniors = slices.Clip(c.closures), slices.Clip(c.juniors)
 	return nil
 }
 
-func checkID(id string, seen map[string]bool) error {
-	if err := canon.CheckName(id, '/'); err != nil {
+func (c *compiler) addRole(w *roleWork) error {
+	def, r := w.def, &c.roles[w.index]
+	if len(def.Permissions)+len(def.Inherits) == 0 {
+		return wrong(w.at, "role %q: holds nothing", def.Name)
+	}
+	r.juniors.from = uint32(len(c.juniors))
+	for i, name := range def.Inherits {
+		junior := c.scratch[name]
+		if junior == nil || slices.Contains(def.Inherits[:i], name) {
+			return wrong(at(w.at, "inherits", i), "role %q: inherits %q, which is unknown or there twice", def.Name, name)
+		}
+		c.juniors = append(c.juniors, junior.index)
+	}
+	r.juniors.to = uint32(len(c.juniors))
+	for i, perm := range def.Permissions {
+		here := at(w.at, "permissions", i)
+		if err := checkPermission(here, perm, "role "+def.Name); err != nil {
+			return err
+		}
+		c.indexer.add(grants, perm.Resources, posting{owner: w.index, actions: c.actions.set(perm.Actions)})
+	}
+	g, err := c.guard(w.at, def.MFA, def.When)
+	if err != nil {
 		return err
 	}
+	if g != (guard{}) {
+		r.guard, c.guards = uint32(len(c.guards)), append(c.guards, g)
+	}
+	b, err := canon.Marshal(*def)
+	if err != nil {
+		return wrong(w.at, "role %q: %v", def.Name, err)
+	}
+	r.digest = canon.Hash("bailiwick/rbac/role/v1", b)
+	return nil
+}
+
+func checkPermission(here string, p Permission, of string) error {
+	if err := checkPatterns(here+"/actions", p.Actions, ':', of); err != nil {
+		return err
+	}
+	return checkPatterns(here+"/resources", p.Resources, '/', of)
+}
+
+func checkPatterns(here string, list []string, sep byte, of string) error {
+	if len(list) == 0 {
+		return wrong(here, "%s: no pattern", of)
+	}
+	for i, s := range list {
+		if _, err := canon.ParsePattern(s, sep); err != nil {
+			return wrong(at(here, i), "%s: %v", of, err)
+		}
+	}
+	return nil
+}
+
+func (c *compiler) guard(here string, mfa *MFA, when *Condition) (g guard, err error) {
+	if mfa != nil {
+		if err := mfa.check(); err != nil {
+			return g, wrong(here+"/mfa", "%v", err)
+		}
+		g.mfa = new(*mfa)
+	}
+	if when != nil {
+		g.when, err = c.condition(here+"/when", when, 1)
+	}
+	return g, err
+}
+
+func (m *MFA) check() error {
+	if _, err := m.AAL.MarshalText(); err != nil || m.MaxAge <= 0 {
+		return errors.New("mfa needs a level, and an age above zero")
+	}
+	return nil
+}
+
+// close fills in the closure of the role, and those of the roles below it.
+func (c *compiler) close(name string) error {
+	w := c.scratch[name]
+	switch w.state {
+	case 1:
+		return wrong(w.at+"/inherits", "role %q: inherits itself", name)
+	case 2:
+		return nil
+	}
+	w.state = 1
+	in := map[uint32]bool{w.index: true}
+	for i, junior := range w.def.Inherits {
+		if err := c.close(junior); err != nil {
+			return err
+		}
+		for _, k := range c.scratch[junior].closure {
+			in[k] = true
+		}
+		if len(in) > maxClosure {
+			return wrong(at(w.at, "inherits", i), "role %q: leads to more than %d roles", name, maxClosure)
+		}
+	}
+	w.closure, w.state = slices.Sorted(maps.Keys(in)), 2
+	return nil
+}
+
+func (c *compiler) addDenies(p *Policy) error {
+	seen := map[string]bool{}
+	for i := range p.Denies {
+		d, here := &p.Denies[i], at("/denies", i)
+		if err := checkID(here, "deny", d.ID, seen); err != nil {
+			return err
+		}
+		if err := checkPermission(here, Permission{d.Actions, d.Resources}, "deny "+d.ID); err != nil {
+			return err
+		}
+		attributes, err := checkSelector(here, "deny "+d.ID, d.Identity, d.Group, d.Match, d.Everyone)
+		if err != nil {
+			return err
+		}
+		g, err := c.guard(here, nil, d.When)
+		if err != nil {
+			return err
+		}
+		c.indexer.add(denials, d.Resources, posting{c.selector(d, attributes), c.actions.set(d.Actions), uint32(len(c.denies))})
+		c.denies = append(c.denies, deny{d.ID, g.when})
+	}
+	return nil
+}
+
+// selector returns the number of the deny's selector.
+func (c *compiler) selector(d *Deny, attributes []attributeValue) uint32 {
+	next := uint32(1 + len(c.selectors.identity) + len(c.selectors.group) + len(c.selectors.matches))
+	number := func(known uint32, ok bool) uint32 {
+		if ok {
+			return known
+		}
+		return next
+	}
+	switch s := &c.selectors; {
+	case d.Everyone:
+		return 0
+	case d.Group != "":
+		s.group[d.Group] = number(lookup(s.group, d.Group))
+		return s.group[d.Group]
+	case len(attributes) > 0:
+		text := fmt.Sprintf("%q", attributes)
+		if c.selected[text] == 0 {
+			c.selected[text], s.matches = next, append(s.matches, selected{attributes, next})
+		}
+		return c.selected[text]
+	default:
+		s.identity[d.Identity] = number(lookup(s.identity, d.Identity))
+		return s.identity[d.Identity]
+	}
+}
+
+func lookup[K comparable, V any](m map[K]V, k K) (V, bool) {
+	v, ok := m[k]
+	return v, ok
+}
+
+// checkSelector checks that there is exactly one, and returns the attributes in order.
+func checkSelector(here, of string, id identity.ID, group string, match map[string]string, everyone bool) (attributes []attributeValue, err error) {
+	n := 0
+	for _, is := range []bool{!id.IsZero(), group != "", match != nil, everyone} {
+		if is {
+			n++
+		}
+	}
+	if n != 1 {
+		return nil, wrong(here, "%s: %d selectors, exactly one is needed", of, n)
+	}
+	if group != "" {
+		if err := canon.CheckName(group, '/'); err != nil {
+			return nil, wrong(here+"/group", "%s: group: %v", of, err)
+		}
+	}
+	if match != nil && (len(match) == 0 || len(match) > maxAttributes) {
+		return nil, wrong(here+"/match", "%s: a match has 1 to %d attributes", of, maxAttributes)
+	}
+	if err := checkAttributes(here+"/match", of, match); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(match)) {
+		attributes = append(attributes, attributeValue{name, match[name]})
+	}
+	return attributes, nil
+}
+
+func checkID(here, what, id string, seen map[string]bool) error {
+	if err := canon.CheckName(id, '/'); err != nil {
+		return wrong(here+"/id", "%s %q: %v", what, id, err)
+	}
 	if seen[id] {
-		return errors.New("is there twice")
+		return wrong(here+"/id", "%s %q: is there twice", what, id)
 	}
 	seen[id] = true
 	return nil
 }
 
-func (c *Compiled) addAssignment(i int, a Assignment, seen map[string]bool) error {
-	if err := checkID(a.ID, seen); err != nil {
-		return err
+func (c *compiler) addResources(p *Policy) error {
+	entries := slices.Clone(p.Resources)
+	seen := map[string]bool{}
+	for i, e := range entries {
+		here := at("/resources", i)
+		if err := checkPatterns(here, []string{e.Pattern}, '/', "resource"); err != nil || seen[e.Pattern] {
+			return wrong(here+"/pattern", "resource %q: its pattern is there twice, or none", e.Pattern)
+		}
+		seen[e.Pattern] = true
+		if _, err := e.Sensitivity.MarshalText(); err != nil {
+			return wrong(here+"/sensitivity", "resource %q: a sensitivity is needed", e.Pattern)
+		}
+		if e.OwnerGroup != "" {
+			if err := canon.CheckName(e.OwnerGroup, '/'); err != nil {
+				return wrong(here+"/ownerGroup", "resource %q: %v", e.Pattern, err)
+			}
+		}
+		if err := checkAttributes(here+"/attributes", "resource "+e.Pattern, e.Attributes); err != nil {
+			return err
+		}
+		entries[i].Attributes = maps.Clone(e.Attributes)
 	}
-	scope, err := canon.ParsePatterns(a.Scope, '/')
-	if err != nil {
-		return fmt.Errorf("scope: %w", err)
+	slices.SortFunc(entries, func(a, b Resource) int { return compareSpecificity(a.Pattern, b.Pattern) })
+	for i, e := range entries {
+		n := c.indexer.pattern(e.Pattern)
+		c.indexer.patterns[n].entry = uint32(i + 1)
 	}
-	if c.roles[a.Role] == nil {
-		return fmt.Errorf("unknown role %q", a.Role)
-	}
-	if _, err := a.Mode.MarshalText(); err != nil {
-		return errors.New("invalid mode")
-	}
-	if err := checkBounds(a.NotBefore, a.NotAfter); err != nil {
-		return err
-	}
-	c.assignments = append(c.assignments, assignment{
-		a.ID, c.roles[a.Role], scope, a.Mode, canon.Time(a.NotBefore), canon.Time(a.NotAfter),
-	})
-	return c.assigned.add(i, a.Identity, a.Group, false)
+	c.entries = entries
+	return nil
 }
 
-func (c *Compiled) addDeny(i int, d Deny, seen map[string]bool) error {
-	if err := checkID(d.ID, seen); err != nil {
-		return err
+// compareSpecificity orders patterns, of those that match the same name the most specific first.
+func compareSpecificity(a, b string) int {
+	class := func(seg string) int {
+		switch literal, wild := strings.CutSuffix(seg, "*"); {
+		case seg == "**":
+			return maxName + 2
+		case !wild:
+			return 0
+		default:
+			return maxName + 1 - len(literal) // a longer prefix is more
+		}
 	}
-	g, err := newGrant(d.Actions, d.Resources)
-	if err != nil {
-		return err
+	as, bs := strings.Split(a, "/"), strings.Split(b, "/")
+	for i := range min(len(as), len(bs)) {
+		if n := cmp.Or(cmp.Compare(class(as[i]), class(bs[i])), cmp.Compare(as[i], bs[i])); n != 0 {
+			return n
+		}
 	}
-	c.denies = append(c.denies, deny{d.ID, g})
-	return c.denied.add(i, d.Identity, d.Group, d.Everyone)
+	return cmp.Compare(len(as), len(bs))
 }
 
-// Roles returns the names of the roles, sorted.
-func (c *Compiled) Roles() []string {
-	if c == nil {
+func (c *compiler) addProtections(p *Policy) error {
+	for i, protect := range p.Protections {
+		here := at("/protections", i)
+		if _, err := protect.Sensitivity.MarshalText(); err != nil {
+			return wrong(here+"/sensitivity", "a protection needs a sensitivity")
+		}
+		if slices.ContainsFunc(c.protections, func(o protection) bool { return o.sensitivity == protect.Sensitivity }) {
+			return wrong(here+"/sensitivity", "protection %s: is there twice", protect.Sensitivity)
+		}
+		g, err := c.guard(here, protect.MFA, protect.When)
+		if err != nil {
+			return err
+		}
+		if g == (guard{}) {
+			return wrong(here, "protection %s: asks for nothing", protect.Sensitivity)
+		}
+		c.protections = append(c.protections, protection{protect.Sensitivity, g})
+	}
+	slices.SortFunc(c.protections, func(a, b protection) int { return cmp.Compare(a.sensitivity, b.sensitivity) })
+	return nil
+}
+
+func (c *compiler) addCeilings(p *Policy) error {
+	seen := map[string]bool{}
+	for i, l := range p.Ceilings {
+		here := at("/ceilings", i)
+		if err := checkID(here, "ceiling", l.ID, seen); err != nil {
+			return err
+		}
+		if c.scratch[l.Role] == nil {
+			return wrong(here+"/role", "ceiling %q: unknown role %q", l.ID, l.Role)
+		}
+		if err := checkKinds(here+"/kinds", l.Kinds); err != nil {
+			return err
+		}
+		if l.AtOnce == nil && l.PerDay == nil {
+			return wrong(here, "ceiling %q: limits nothing", l.ID)
+		}
+		for name, n := range map[string]*int64{"atOnce": l.AtOnce, "perDay": l.PerDay} {
+			if n != nil && (*n < 0 || *n > maxInteger) {
+				return wrong(at(here, name), "ceiling %q: a limit is not negative, and at most 2^53-1", l.ID)
+			}
+		}
+		l.Kinds = slices.Clone(l.Kinds)
+		c.ceilings = append(c.ceilings, l)
+	}
+	return nil
+}
+
+// finish makes the index, and the digests of all but assignments.
+func (c *compiler) finish(p *Policy) error {
+	c.index, c.actions.known = c.indexer.finish(), nil
+	c.indexer = nil
+	var parts [][]byte
+	add := func(key string, v any) error {
+		b, err := canon.Marshal(v)
+		parts = append(parts, []byte(key), b)
+		return err
+	}
+	sorted := func(keys []string, values []any) error {
+		order := make([]int, len(keys))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortFunc(order, func(a, b int) int { return strings.Compare(keys[a], keys[b]) })
+		for _, i := range order {
+			if err := add(keys[i], values[i]); err != nil {
+				return wrong("", "%v", err)
+			}
+		}
 		return nil
 	}
-	return slices.Sorted(maps.Keys(c.roles))
+	var keys []string
+	var values []any
+	for i := range p.Denies {
+		keys, values = append(keys, "deny/"+p.Denies[i].ID), append(values, p.Denies[i])
+	}
+	for i := range p.Resources {
+		keys, values = append(keys, "resource/"+p.Resources[i].Pattern), append(values, p.Resources[i])
+	}
+	for i := range p.Protections {
+		keys, values = append(keys, "protection/"+p.Protections[i].Sensitivity.String()), append(values, p.Protections[i])
+	}
+	for i := range p.Constraints {
+		keys, values = append(keys, "constraint/"+p.Constraints[i].ID), append(values, p.Constraints[i])
+	}
+	for i := range p.Ceilings {
+		keys, values = append(keys, "ceiling/"+p.Ceilings[i].ID), append(values, p.Ceilings[i])
+	}
+	if err := sorted(keys, values); err != nil {
+		return err
+	}
+	c.shared = canon.Hash("bailiwick/rbac/shared/v1", parts...)
+	parts = [][]byte{c.shared[:]}
+	for i := range c.roles {
+		parts = append(parts, []byte(c.roles[i].name), c.roles[i].digest[:])
+	}
+	c.digest = canon.Hash("bailiwick/rbac/base/v1", parts...)
+	return nil
 }
 
-// Slice returns a digest of the role and of every role that it leads to, as they are written. Editing any of them changes it, and
-// nothing else in the policy does. An unknown role is an error.
+// Slice returns a digest of what a holder of the role gets by it, and may not have beside it: the role and all that it inherits, as written, and the
+// constraints and ceilings that apply to it. What rests on the role, such as an approval, is void when the digest changes, and by nothing else
+// in the policy.
 func (c *Compiled) Slice(role string) ([32]byte, error) {
 	r := c.role(role)
 	if r == nil {
 		return [32]byte{}, fmt.Errorf("rbac: unknown role %q", role)
 	}
 	parts := [][]byte{[]byte(role)}
-	for _, k := range r.closure {
-		parts = append(parts, k.digest[:])
+	for _, k := range c.closure(r) {
+		parts = append(parts, c.roles[k].digest[:])
 	}
-	return canon.Hash("bailiwick/rbac/slice/v1", parts...), nil
+	for _, t := range c.touches[r.touches.from:r.touches.to] {
+		parts = append(parts, c.constraints[t.constraint].digest[:])
+	}
+	for _, l := range c.ceilings {
+		if c.leads(r, c.byName[l.Role]) {
+			b, err := canon.Marshal(l)
+			if err != nil {
+				return [32]byte{}, fmt.Errorf("rbac: ceiling %q: %w", l.ID, err)
+			}
+			parts = append(parts, b)
+		}
+	}
+	return canon.Hash("bailiwick/rbac/slice/v2", parts...), nil
+}
+
+// Digest returns a digest of the whole policy. The order in which a policy lists its rules does not matter to it.
+func (c *Compiled) Digest() [32]byte {
+	if c == nil {
+		return [32]byte{}
+	}
+	ids, groups := c.identities.sum(), c.groups.sum()
+	parts := [][]byte{c.digest[:], ids[:], groups[:]}
+	var byText []string
+	for _, m := range c.matches.all {
+		if m.list != "" {
+			byText = append(byText, fmt.Sprintf("%q", m.attributes)+"\n"+string(m.list))
+		}
+	}
+	for _, text := range slices.Sorted(slices.Values(byText)) {
+		parts = append(parts, []byte(text))
+	}
+	return canon.Hash("bailiwick/rbac/policy/v1", parts...)
 }
 
 func (c *Compiled) role(name string) *role {
 	if c == nil {
 		return nil
 	}
-	return c.roles[name]
+	if i, ok := c.byName[name]; ok {
+		return &c.roles[i]
+	}
+	return nil
 }
 
+func (b *base) closure(r *role) []uint32 { return b.closures[r.closure.from:r.closure.to] }
+
+// leads reports whether the role with that number is in the closure of r.
+func (b *base) leads(r *role, to uint32) bool {
+	_, found := slices.BinarySearch(b.closure(r), to)
+	return found
+}
+
+// ErrNotEligible is wrapped by what [Compiled.Eligible] returns if s may not activate the role.
+var ErrNotEligible = errors.New("rbac: not eligible")
+
+// Eligible reports whether s may activate the role within the scope, a list of resource patterns: err is nil if and only if an eligible
+// assignment of s that is in time at now and not barred leads to the role and contains the whole scope. Then notAfter is the latest end among those,
+// zero if one has none. Otherwise err says what is missing, and wraps [ErrNotEligible] unless the role is unknown or the scope does not parse.
+// Conditions are not asked for: they must hold when the role is used.
+func (c *Compiled) Eligible(s *Subject, role string, scope []string, now time.Time) (notAfter time.Time, err error) {
+	r := c.role(role)
+	if r == nil {
+		return time.Time{}, fmt.Errorf("rbac: unknown role %q", role)
+	}
+	want, err := canon.ParsePatterns(scope, '/')
+	if err != nil {
+		return time.Time{}, fmt.Errorf("rbac: scope: %w", err)
+	}
+	if s == nil || s.ID.IsZero() || now.IsZero() {
+		return time.Time{}, fmt.Errorf("%w: no subject or no time", ErrNotEligible)
+	}
+	us := now.UnixMicro()
+	bars := c.staticBars(s, us, nil)
+	end, held, missing := int64(0), false, "no eligible assignment"
+	at := cursor{subject: s}
+	for l := c.next(&at); l != ""; l = c.next(&at) {
+		for i := range l.size() {
+			of := &c.roles[l.role(i)]
+			if l.mode(i) != Eligible || !c.leads(of, c.byName[role]) {
+				continue
+			}
+			barred, excused := c.barred(bars, of)
+			switch have, err := canon.ParsePatterns(strings.Split(l.scope(i), "\n"), '/'); {
+			case us < l.notBefore(i) || us >= l.notAfter(i):
+				missing = "no eligible assignment is in time"
+			case err != nil || !have.Contains(want):
+				missing = "no eligible assignment in time contains the whole scope"
+			case barred != nil:
+				missing = fmt.Sprintf("constraint %q is broken", barred.id)
+			default:
+				end, held = max(end, min(l.notAfter(i), excused)), true
+			}
+		}
+	}
+	if !held {
+		return time.Time{}, fmt.Errorf("%w: role %q: %s", ErrNotEligible, role, missing)
+	}
+	return instant(end), nil
+}

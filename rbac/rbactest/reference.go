@@ -1,137 +1,183 @@
-// Package rbactest tests what is built on package rbac: [Policies], [Requests] and [Times] generate small worlds in which rules collide, and
-// [Reference] decides in the plainest way, to compare with.
 package rbactest
 
 import (
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
-// Reference evaluates a valid policy straight from the law in package rbac's comment. It fills in everything but Reasons.
-func Reference(p rbac.Policy, r rbac.Request, now time.Time) rbac.Decision {
-	w := world{p, r, now}
+// Reference evaluates a valid policy straight from the law in package rbac's comment, each time from the beginning. It fills in everything
+// but Reasons and Nearest. An expression in CEL is unknown to it. The zero Policy and the zero Request are denied.
+func Reference(p rbac.Policy, r *rbac.Request, now time.Time) (x rbac.Explanation) {
+	w := world{p: p, r: *r, now: now.Round(0)}
 	if !w.wellFormed() {
-		return rbac.Decision{}
+		return x
 	}
-	principals := []rbac.Subject{r.Subject}
-	for _, l := range r.Chain {
-		principals = append(principals, l.Subject)
+	denyEnd, undenied := w.undenied()
+	pastEnd, unmarred := w.past()
+	if !undenied || !unmarred {
+		return x
 	}
-	for _, d := range p.Denies {
-		for _, s := range principals {
-			if (d.Everyone || selects(d.Identity, d.Group, s)) && w.matches(d.Actions, d.Resources) {
-				return rbac.Decision{}
+	ways := w.subjectWays()
+	end, ok := latest(ways)
+	chainEnd, held := w.chain()
+	if ok && held {
+		x.Allowed, x.NotAfter = true, first(end, chainEnd, denyEnd, pastEnd)
+		for _, way := range ways {
+			if way.by >= 0 && way.end.Equal(end) {
+				x.By = r.Activations[way.by].ID
+				break
 			}
 		}
+		return x
 	}
-	root := w.rootWays(true)
-	end, ok := best(root)
-	for _, l := range r.Chain {
-		linkEnd, held := best(w.linkWays(l, true))
-		ok, end = ok && held, first(end, linkEnd)
+	w.allMFA = true
+	if _, held := w.chain(); !held || len(w.subjectWays()) > 0 {
+		return x
 	}
-	if ok {
-		d := rbac.Decision{Allowed: true, NotAfter: end}
-		for _, way := range root {
-			if way.by != "" && !slices.Contains(d.By, way.by) {
-				d.By = append(d.By, way.by)
-			}
-		}
-		slices.Sort(d.By)
-		return d
-	}
-	for _, l := range r.Chain {
-		if len(w.linkWays(l, false)) == 0 {
-			return rbac.Decision{}
+	for _, a := range p.Assignments {
+		if _, ok := w.applies(a, r.Subject); ok && a.Mode == rbac.Eligible && len(w.granted(a.Role, r.Subject)) > 0 {
+			x.Requestable = append(x.Requestable, a.ID)
 		}
 	}
-	var d rbac.Decision
-	if len(w.rootWays(false)) == 0 {
-		for _, a := range p.Assignments {
-			if a.Mode == rbac.Eligible && w.applies(a, r.Subject) && len(w.through(a.Role, false, time.Time{}, time.Time{}, "")) > 0 {
-				d.Requestable = append(d.Requestable, a.ID)
-			}
-		}
-		slices.Sort(d.Requestable)
-	}
-	return d
+	slices.Sort(x.Requestable)
+	return x
 }
 
 type world struct {
-	p   rbac.Policy
-	r   rbac.Request
-	now time.Time
+	p      rbac.Policy
+	r      rbac.Request
+	now    time.Time
+	allMFA bool // every MFA counts as met
 }
 
-// A way is one way to hold the permission: when it ends, and by which activation.
+// A way is one way to hold the permission: when it ends, zero for never, and by which activation, -1 for none.
 type way struct {
 	end time.Time
-	by  string
+	by  int
 }
 
-var (
-	segment  = `[A-Za-z0-9._@+=~-]+`
-	action   = regexp.MustCompile(`^` + segment + `(:` + segment + `)*$`)
-	resource = regexp.MustCompile(`^[A-Za-z0-9._@+=~:-]+(/[A-Za-z0-9._@+=~:-]+)*$`)
-)
-
 func (w world) wellFormed() bool {
-	for sep, name := range map[string]string{":": w.r.Action, "/": w.r.Resource} {
-		parts := strings.Split(name, sep)
-		if len(name) > 512 || slices.Contains(parts, ".") || slices.Contains(parts, "..") {
-			return false
-		}
-	}
 	for _, l := range w.r.Chain {
 		if l.Subject.ID == (identity.ID{}) {
 			return false
 		}
 	}
-	return action.MatchString(w.r.Action) && resource.MatchString(w.r.Resource) &&
+	return canonical(w.r.Action, ":") && canonical(w.r.Resource, "/") &&
 		w.r.Subject.ID != (identity.ID{}) && w.r.Context.AAL <= identity.AAL3 && !w.now.IsZero()
 }
 
-func selects(id identity.ID, group string, s rbac.Subject) bool {
-	return id != (identity.ID{}) && id == s.ID || group != "" && slices.Contains(s.Groups, group)
+// selects reports whether a rule with these selectors is about s.
+func selects(id identity.ID, group string, match map[string]string, s rbac.Subject) bool {
+	for name, value := range match {
+		if has, ok := s.Attributes[name]; !ok || has != value {
+			return false
+		}
+	}
+	return id != (identity.ID{}) && id == s.ID || group != "" && slices.Contains(s.Groups, group) || len(match) > 0
 }
 
 func (w world) matches(actions, resources []string) bool {
-	return someMatch(actions, w.r.Action, ":") && someMatch(resources, w.r.Resource, "/")
+	return matchesOne(actions, w.r.Action, ":") && matchesOne(resources, w.r.Resource, "/")
 }
 
-func someMatch(patterns []string, name, sep string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return match(strings.Split(p, sep), strings.Split(name, sep)) })
-}
-
-func match(pattern, name []string) bool {
-	if len(pattern) == 0 || len(name) == 0 {
-		return len(pattern) == len(name)
+// undenied is point 1, with when it may cease to be so.
+func (w world) undenied() (end time.Time, ok bool) {
+	who := []rbac.Subject{w.r.Subject}
+	for _, l := range w.r.Chain {
+		who = append(who, l.Subject)
 	}
-	p := pattern[0]
-	if p == "**" {
-		return true
-	}
-	if strings.HasSuffix(p, "*") {
-		if !strings.HasPrefix(name[0], p[:len(p)-1]) {
-			return false
+	for _, d := range w.p.Denies {
+		for _, s := range who {
+			if !d.Everyone && !selects(d.Identity, d.Group, d.Match, s) || !w.matches(d.Actions, d.Resources) {
+				continue
+			}
+			j := w.condition(d.When, s)
+			if j.truth != no {
+				return end, false
+			}
+			end = first(end, j.end)
 		}
-	} else if p != name[0] {
-		return false
 	}
-	return match(pattern[1:], name[1:])
+	return end, true
+}
+
+// subjectWays is point 2.
+func (w world) subjectWays() (ways []way) {
+	for _, a := range w.p.Assignments {
+		end, ok := w.applies(a, w.r.Subject)
+		if !ok {
+			continue
+		}
+		if a.Mode == rbac.Active {
+			until, barred := w.barred(rbac.Dynamic, a.Role, w.activeRoles(), w.r.Subject.ID)
+			if barred || w.r.Only {
+				continue
+			}
+			for _, grantEnd := range w.granted(a.Role, w.r.Subject) {
+				ways = append(ways, way{first(end, until, grantEnd), -1})
+			}
+			continue
+		}
+		for i, g := range w.r.Activations {
+			until, barred := w.barred(rbac.Dynamic, g.Role, w.activeRoles(), w.r.Subject.ID)
+			if barred || !w.activationInTime(g) || !slices.Contains(w.closure(a.Role), g.Role) ||
+				!parses(g.Scope, "/") || !matchesOne(g.Scope, w.r.Resource, "/") {
+				continue
+			}
+			for _, grantEnd := range w.granted(g.Role, w.r.Subject) {
+				ways = append(ways, way{first(end, until, g.NotAfter, grantEnd), i})
+			}
+		}
+	}
+	slices.SortStableFunc(ways, func(a, b way) int { return a.by - b.by })
+	return ways
+}
+
+// chain is point 3, with when the first of its links ends.
+func (w world) chain() (end time.Time, ok bool) {
+	for _, l := range w.r.Chain {
+		if !parses(l.Scope.Actions, ":") || !parses(l.Scope.Resources, "/") || !w.matches(l.Scope.Actions, l.Scope.Resources) {
+			return end, false
+		}
+		var ways []way
+		for _, a := range w.p.Assignments {
+			until, ok := w.applies(a, l.Subject)
+			if !ok {
+				continue
+			}
+			for _, grantEnd := range w.granted(a.Role, l.Subject) {
+				ways = append(ways, way{first(until, grantEnd), -1})
+			}
+		}
+		linkEnd, held := latest(ways)
+		if !held {
+			return end, false
+		}
+		end = first(end, linkEnd)
+	}
+	return end, true
+}
+
+// applies reports whether a is an assignment of s that is in time, is not barred for what s is authorised for, whose condition is true and whose
+// scope matches, and when that ends.
+func (w world) applies(a rbac.Assignment, s rbac.Subject) (end time.Time, ok bool) {
+	if !selects(a.Identity, a.Group, a.Match, s) || !w.inTime(a.NotBefore, a.NotAfter) || !matchesOne(a.Scope, w.r.Resource, "/") {
+		return end, false
+	}
+	until, barred := w.barred(rbac.Static, a.Role, w.authorisedRoles(s), s.ID)
+	j := w.condition(a.When, s)
+	return first(a.NotAfter, until, j.end), !barred && j.truth == yes
 }
 
 func (w world) inTime(from, to time.Time) bool {
 	return (from.IsZero() || from.Compare(w.now) <= 0) && (to.IsZero() || to.Compare(w.now) > 0)
 }
 
-func (w world) applies(a rbac.Assignment, s rbac.Subject) bool {
-	return selects(a.Identity, a.Group, s) && w.inTime(a.NotBefore, a.NotAfter) && someMatch(a.Scope, w.r.Resource, "/")
+func (w world) activationInTime(g rbac.Activation) bool {
+	return !g.NotAfter.IsZero() && w.inTime(g.NotBefore, g.NotAfter)
 }
 
 func (w world) role(name string) (rbac.Role, bool) {
@@ -142,113 +188,78 @@ func (w world) role(name string) (rbac.Role, bool) {
 	return w.p.Roles[i], true
 }
 
-func (w world) closure(name string) []string {
-	r, ok := w.role(name)
-	if !ok {
-		return nil
+// closure returns the role and everything that it inherits; nothing of a role that is unknown.
+func (w world) closure(name string) (out []string) {
+	var add func(name string)
+	add = func(name string) {
+		if r, ok := w.role(name); ok && !slices.Contains(out, name) {
+			out = append(out, name)
+			for _, junior := range r.Inherits {
+				add(junior)
+			}
+		}
 	}
-	out := []string{name}
-	for _, junior := range r.Inherits {
-		out = append(out, w.closure(junior)...)
-	}
+	add(name)
 	return out
 }
 
-// through returns the ways from holding the role to the permission that last no longer than the two ends; those whose MFA is not met
-// only unless asked for.
-func (w world) through(name string, mfa bool, end1, end2 time.Time, by string) (ways []way) {
-	top, _ := w.role(name)
-	for _, junior := range w.closure(name) {
+// granted returns, for each way in which s is granted the permission through the role, when that ends.
+func (w world) granted(role string, s rbac.Subject) (ends []time.Time) {
+	top, _ := w.role(role)
+	for _, junior := range w.closure(role) {
 		r, _ := w.role(junior)
-		for _, p := range r.Permissions {
-			if !w.matches(p.Actions, p.Resources) {
-				continue
-			}
-			end, met := first(end1, end2), true
-			for _, m := range []*rbac.MFA{top.MFA, r.MFA} {
-				if m == nil {
-					continue
-				}
-				at := w.r.Context.AuthenticatedAt
-				age := w.now.Sub(at)
-				met = met && w.r.Context.AAL >= m.AAL && !at.IsZero() && age >= 0 && age <= time.Duration(m.MaxAge)
-				end = first(end, at.Add(time.Duration(m.MaxAge)))
-			}
-			if met || !mfa {
-				ways = append(ways, way{end, by})
-			}
-		}
-	}
-	return ways
-}
-
-func (w world) rootWays(mfa bool) (ways []way) {
-	for _, a := range w.p.Assignments {
-		if !w.applies(a, w.r.Subject) {
+		if !slices.ContainsFunc(r.Permissions, func(x rbac.Permission) bool { return w.matches(x.Actions, x.Resources) }) {
 			continue
 		}
-		if a.Mode == rbac.Active && w.r.Only {
-			continue
-		}
-		if a.Mode == rbac.Active {
-			ways = append(ways, w.through(a.Role, mfa, a.NotAfter, time.Time{}, "")...)
-			continue
-		}
-		for _, g := range w.r.Activations {
-			if !g.NotAfter.IsZero() && w.inTime(g.NotBefore, g.NotAfter) && slices.Contains(w.closure(a.Role), g.Role) &&
-				parses(g.Scope, "/") && someMatch(g.Scope, w.r.Resource, "/") {
-				ways = append(ways, w.through(g.Role, mfa, a.NotAfter, g.NotAfter, g.ID)...)
+		needs := []judgement{w.mfa(top.MFA), w.condition(top.When, s), w.mfa(r.MFA), w.condition(r.When, s)}
+		for _, x := range w.p.Protections {
+			if x.Sensitivity <= w.sensitivity() {
+				needs = append(needs, w.mfa(x.MFA), w.condition(x.When, s))
 			}
 		}
-	}
-	return ways
-}
-
-func (w world) linkWays(l rbac.Link, mfa bool) (ways []way) {
-	if !parses(l.Scope.Actions, ":") || !parses(l.Scope.Resources, "/") || !w.matches(l.Scope.Actions, l.Scope.Resources) {
-		return nil
-	}
-	for _, a := range w.p.Assignments {
-		if w.applies(a, l.Subject) {
-			ways = append(ways, w.through(a.Role, mfa, a.NotAfter, time.Time{}, "")...)
+		if j := all(needs); j.truth == yes {
+			ends = append(ends, j.end)
 		}
 	}
-	return ways
+	return ends
 }
 
-// parses reports whether the patterns are such as package rbac describes, and at least one.
-func parses(patterns []string, sep string) bool {
-	for _, p := range patterns {
-		segs := strings.Split(p, sep)
-		for i, seg := range segs {
-			literal := strings.TrimSuffix(seg, "*")
-			switch {
-			case seg == "*", seg == "**" && i == len(segs)-1:
-			case literal == "", literal == ".", literal == "..", strings.Trim(literal, alphabet) != "", len(p) > 512:
-				return false
-			}
+// entry returns what the catalogue says of the resource.
+func (w world) entry() (best rbac.Resource, ok bool) {
+	for _, e := range w.p.Resources {
+		if matchesOne([]string{e.Pattern}, w.r.Resource, "/") && (!ok || moreSpecific(e.Pattern, best.Pattern)) {
+			best, ok = e, true
 		}
 	}
-	return len(patterns) > 0
+	return best, ok
 }
 
-// alphabet is that of names; a colon separates actions.
-const alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@+=~:"
+func (w world) sensitivity() rbac.Sensitivity {
+	if e, ok := w.entry(); ok {
+		return e.Sensitivity
+	}
+	return rbac.Critical
+}
 
-// best returns the latest end, of which zero is never; ok if there is any.
-func best(ways []way) (end time.Time, ok bool) {
+// latest returns the latest end, of which zero is never; ok if there is any.
+func latest(ways []way) (end time.Time, ok bool) {
 	for i, w := range ways {
-		if i == 0 || w.end.IsZero() || !end.IsZero() && w.end.After(end) {
+		if i == 0 || later(w.end, end) {
 			end = w.end
 		}
 	}
 	return end, len(ways) > 0
 }
 
-// first returns the earlier end, of which zero is never.
-func first(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
+// later reports whether a is after b, where zero is never.
+func later(a, b time.Time) bool { return !b.IsZero() && (a.IsZero() || a.After(b)) }
+
+// first returns the earliest end, of which zero is never.
+func first(ends ...time.Time) (end time.Time) {
+	for _, t := range ends {
+		if later(end, t) {
+			end = t.Round(0)
+		}
 	}
-	return a
+	return end
 }

@@ -1,0 +1,261 @@
+package rbac
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/bailiwick-go/bailiwick/internal/canon"
+)
+
+// addAssignments makes the trees of all assignments.
+func (c *compiler) addAssignments(p *Policy) error {
+	type bound[K key[K]] struct {
+		key K
+		rule
+		place int
+	}
+	var ids []bound[idKey]
+	var groups []bound[nameKey]
+	seen := make(map[string]bool, len(p.Assignments))
+	for i := range p.Assignments {
+		a, here := &p.Assignments[i], at("/assignments", i)
+		if err := checkID(here, "assignment", a.ID, seen); err != nil {
+			return err
+		}
+		r, attributes, err := c.compileAssignment(here, a)
+		if err != nil {
+			return err
+		}
+		switch {
+		case a.Group != "":
+			groups = append(groups, bound[nameKey]{nameKey(a.Group), r, i})
+		case len(attributes) > 0:
+			c.matches.put(attributes, func(rules []rule) []rule { return append(rules, r) })
+		default:
+			ids = append(ids, bound[idKey]{a.Identity.Bytes(), r, i})
+		}
+	}
+	clear(seen)
+	slices.SortFunc(ids, func(a, b bound[idKey]) int { return cmp.Or(a.key.compare(b.key), strings.Compare(a.id, b.id)) })
+	slices.SortFunc(groups, func(a, b bound[nameKey]) int { return cmp.Or(a.key.compare(b.key), strings.Compare(a.id, b.id)) })
+
+	var idKeys []idKey
+	var nameKeys []nameKey
+	var lists []list
+	var rules []rule
+	for i, b := range ids {
+		if rules = append(rules, b.rule); i+1 == len(ids) || ids[i+1].key != b.key {
+			l := pack(rules)
+			if k := c.breaks(b.key, l); k != nil {
+				return wrong(at("/assignments", b.place), "assignment %q: its identity breaks constraint %q", b.id, k.id)
+			}
+			idKeys, lists, rules = append(idKeys, b.key), append(lists, l), rules[:0]
+		}
+	}
+	c.identities = build(idKeys, lists, 0)
+	lists = nil
+	for i, b := range groups {
+		if rules = append(rules, b.rule); i+1 == len(groups) || groups[i+1].key != b.key {
+			nameKeys, lists, rules = append(nameKeys, b.key), append(lists, pack(rules)), rules[:0]
+		}
+	}
+	c.groups = build(nameKeys, lists, 0)
+	return nil
+}
+
+// compileAssignment checks a and returns what is kept of it. Its condition is added to c's.
+func (c *compiler) compileAssignment(here string, a *Assignment) (r rule, attributes []attributeValue, err error) {
+	of := "assignment " + a.ID
+	if err := checkPatterns(here+"/scope", a.Scope, '/', of); err != nil {
+		return r, nil, err
+	}
+	place, ok := c.byName[a.Role]
+	if !ok {
+		return r, nil, wrong(here+"/role", "assignment %q: unknown role %q", a.ID, a.Role)
+	}
+	if _, err := a.Mode.MarshalText(); err != nil {
+		return r, nil, wrong(here+"/mode", "assignment %q: invalid mode", a.ID)
+	}
+	if err := checkBounds(a.NotBefore, a.NotAfter); err != nil {
+		return r, nil, wrong(here, "assignment %q: %v", a.ID, err)
+	}
+	if attributes, err = checkSelector(here, of, a.Identity, a.Group, a.Match, false); err != nil {
+		return r, nil, err
+	}
+	r = rule{role: place, mode: a.Mode, notBefore: micros(a.NotBefore, always), notAfter: micros(a.NotAfter, never), scope: strings.Join(a.Scope, "\n"), id: a.ID}
+	if a.When != nil {
+		k, err := c.condition(here+"/when", a.When, 1)
+		if err != nil {
+			return r, nil, err
+		}
+		r.cond = string(k.digest[:])
+		c.conditions[r.cond] = k
+	}
+	return r, attributes, nil
+}
+
+// breaks returns a static constraint that the identity breaks at some instant by its own assignments, and has no exception for.
+func (c *Compiled) breaks(id idKey, l list) *constraint {
+	if !c.static {
+		return nil
+	}
+	n := l.size()
+	for i := range n {
+		if r := &c.roles[l.role(i)]; r.touches.from == r.touches.to {
+			continue
+		}
+		start := l.notBefore(i) // if it is broken at all, then when one of them begins
+		var bars []bar
+		for j := range n {
+			if l.notBefore(j) <= start && start < l.notAfter(j) {
+				bars = c.bar(bars, &c.roles[l.role(j)], Static)
+			}
+		}
+		for _, x := range bars {
+			k := &c.constraints[x.constraint]
+			if _, excused := k.exceptions[id]; !excused && len(c.broken([]bar{x}, id, never)) > 0 {
+				return k
+			}
+		}
+	}
+	return nil
+}
+
+// put changes the list of whoever has the attributes.
+func (m *matches) put(attributes []attributeValue, change func([]rule) []rule) {
+	for _, i := range m.by[attributes[0]] {
+		if slices.Equal(m.all[i].attributes, attributes) {
+			m.all[i].list = pack(change(m.all[i].list.rules()))
+			return
+		}
+	}
+	m.by[attributes[0]] = append(m.by[attributes[0]], uint32(len(m.all)))
+	m.all = append(m.all, matcher{attributes, pack(change(nil))})
+	if i, found := slices.BinarySearch(m.names, attributes[0].name); !found {
+		m.names = slices.Insert(m.names, i, attributes[0].name)
+	}
+}
+
+func (m matches) clone() matches {
+	return matches{slices.Clone(m.names), maps.Clone(m.by), slices.Clone(m.all)}
+}
+
+// A cursor goes through the lists of those that select a subject.
+type cursor struct {
+	subject *Subject
+	started bool
+	group   int // the next
+	name    int // of an attribute
+	match   int // the next by that attribute
+}
+
+// next returns the next list, or "" after the last. It does not allocate.
+func (c *Compiled) next(at *cursor) list {
+	s := at.subject
+	if !at.started {
+		at.started = true
+		if l := c.identities.get(s.ID.Bytes()); l != "" {
+			return l
+		}
+	}
+	if c.groups != nil {
+		for at.group < len(s.Groups) {
+			at.group++
+			if l := c.groups.get(nameKey(s.Groups[at.group-1])); l != "" {
+				return l
+			}
+		}
+	}
+	for ; at.name < len(c.matches.names); at.name, at.match = at.name+1, 0 {
+		name := c.matches.names[at.name]
+		v, ok := s.Attributes[name]
+		if !ok {
+			continue
+		}
+		for by := c.matches.by[attributeValue{name, v}]; at.match < len(by); {
+			m := &c.matches.all[by[at.match]]
+			if at.match++; m.list != "" && s.holds(m.attributes) {
+				return m.list
+			}
+		}
+	}
+	return ""
+}
+
+// Assign returns a policy that has the assignment besides (INCITS 359 AssignUser), checked as [Compile] does, except that of all IDs only those of
+// its own identity, group or attributes are seen: whoever keeps assignments must not use an ID twice. It shares what does not change with
+// c, which goes on to be what it was. The roles are those that c knows.
+func (c *Compiled) Assign(a Assignment) (*Compiled, error) {
+	return c.change(a, func(r rule, rules []rule) ([]rule, error) {
+		if slices.ContainsFunc(rules, func(o rule) bool { return o.id == a.ID }) {
+			return nil, wrong("/id", "assignment %q: is there twice", a.ID)
+		}
+		return append(rules, r), nil
+	})
+}
+
+// ErrNotAssigned is wrapped by what [Compiled.Deassign] returns if there is nothing to take away.
+var ErrNotAssigned = errors.New("rbac: not assigned")
+
+// Deassign returns a policy without the assignment (INCITS 359 DeassignUser), which is found by its identity, group or attributes and
+// its ID. It shares what does not change with c, which goes on to be what it was.
+func (c *Compiled) Deassign(a Assignment) (*Compiled, error) {
+	return c.change(a, func(_ rule, rules []rule) ([]rule, error) {
+		kept := slices.DeleteFunc(rules, func(o rule) bool { return o.id == a.ID })
+		if len(kept) == len(rules) {
+			return nil, fmt.Errorf("%w: assignment %q", ErrNotAssigned, a.ID)
+		}
+		return kept, nil
+	})
+}
+
+func (c *Compiled) change(a Assignment, f func(rule, []rule) ([]rule, error)) (*Compiled, error) {
+	if c == nil {
+		return nil, errors.New("rbac: no policy")
+	}
+	next := *c
+	if a.When != nil {
+		next.conditions = maps.Clone(c.conditions)
+	}
+	if err := canon.CheckName(a.ID, '/'); err != nil {
+		return nil, wrong("/id", "assignment %q: %v", a.ID, err)
+	}
+	r, attributes, err := (&compiler{Compiled: &next}).compileAssignment("", &a)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case a.Group != "":
+		rules, err := f(r, c.groups.get(nameKey(a.Group)).rules())
+		if err != nil {
+			return nil, err
+		}
+		next.groups = c.groups.put(nameKey(a.Group), pack(rules))
+	case len(attributes) > 0:
+		next.matches = c.matches.clone()
+		next.matches.by[attributes[0]] = slices.Clone(next.matches.by[attributes[0]])
+		next.matches.put(attributes, func(rules []rule) []rule {
+			rules, err = f(r, rules)
+			return rules
+		})
+		if err != nil {
+			return nil, err
+		}
+	default:
+		key := idKey(a.Identity.Bytes())
+		rules, err := f(r, c.identities.get(key).rules())
+		if err != nil {
+			return nil, err
+		}
+		l := pack(rules)
+		if k := c.breaks(key, l); k != nil {
+			return nil, wrong("/role", "assignment %q: its identity breaks constraint %q", a.ID, k.id)
+		}
+		next.identities = c.identities.put(key, l)
+	}
+	return &next, nil
+}

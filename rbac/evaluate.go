@@ -1,0 +1,530 @@
+package rbac
+
+import (
+	"time"
+
+	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/internal/canon"
+)
+
+// An evaluation is one request while it is decided. It lies on the stack, and so does what it needs of lists up to some length.
+type evaluation struct {
+	*Compiled
+	r      *Request
+	now    time.Time
+	us     int64    // now in microseconds
+	action uint32   // the symbol of the action
+	hits   []uint32 // the patterns that match the resource
+	entry  uint32   // of the catalogue, from 1; 0 for none
+	aside  bool     // MFA is not asked for
+}
+
+// A way is how a subject comes to a permission, or the best of several ways.
+type way struct {
+	held bool
+	end  time.Time // when it ends by itself; zero for never
+	by   int       // the activation, from 1; 0 for none
+}
+
+// or returns the better of w and v: the one that ends later, of those that end at the same time one by an activation, and of those the first.
+func (w way) or(v way) way {
+	switch {
+	case !v.held:
+		return w
+	case !w.held:
+		return v
+	case !w.end.Equal(v.end):
+		if w.end.IsZero() || !v.end.IsZero() && w.end.After(v.end) {
+			return w
+		}
+		return v
+	case v.by != 0 && (w.by == 0 || v.by < w.by):
+		return v
+	}
+	return w
+}
+
+// Evaluate decides r at now, as the package comment lays down. It does not allocate where a resource matches at most 16 of
+// the policy's patterns, and no expression is evaluated.
+func (c *Compiled) Evaluate(r *Request, now time.Time) Decision {
+	if c == nil || r == nil || now.IsZero() || r.Subject.ID.IsZero() || r.Context.AAL > identity.AAL3 {
+		return Decision{}
+	}
+	for i := range r.Chain {
+		if r.Chain[i].Subject.ID.IsZero() {
+			return Decision{}
+		}
+	}
+	now = now.Round(0)
+	e := evaluation{Compiled: c, r: r, now: now, us: now.UnixMicro()}
+	if e.action = c.actions.symbols[r.Action]; e.action == 0 && canon.CheckName(r.Action, ':') != nil {
+		return Decision{}
+	}
+	var hits [16]uint32
+	var ok bool
+	if e.hits, ok = c.index.match(r.Resource, hits[:0]); !ok || len(e.hits) == 0 {
+		return Decision{}
+	}
+	bound, ok := e.forbidden()
+	if !ok {
+		return Decision{}
+	}
+	root := e.root()
+	if !root.held {
+		return Decision{}
+	}
+	end := sooner(root.end, bound)
+	for i := range r.Chain {
+		w := e.link(&r.Chain[i])
+		if !w.held {
+			return Decision{}
+		}
+		end = sooner(end, w.end)
+	}
+	d := Decision{Allowed: true, NotAfter: end}
+	if root.by != 0 {
+		d.By = r.Activations[root.by-1].ID
+	}
+	return d
+}
+
+var uncatalogued = Resource{Sensitivity: Critical}
+
+// resource returns what is known of the resource.
+func (e *evaluation) resource() *Resource {
+	if e.entry == 0 {
+		return &uncatalogued
+	}
+	return &e.entries[e.entry-1]
+}
+
+// holds evaluates k about s.
+func (e *evaluation) holds(k *condition, s *Subject) (truth, time.Time) {
+	m := matter{e.r, s, e.resource(), e.now}
+	return k.holds(&m)
+}
+
+// forbidden reports whether no deny and no past forbids the request, and until when that may be so.
+func (e *evaluation) forbidden() (until time.Time, ok bool) {
+	for _, h := range e.hits {
+		p := &e.index.patterns[h]
+		if p.entry != 0 && (e.entry == 0 || p.entry < e.entry) {
+			e.entry = p.entry
+		}
+	}
+	for _, h := range e.hits {
+		p := &e.index.patterns[h]
+		if p.denies.from != p.denies.to {
+			if !e.undenied(&e.r.Subject, p.denies, &until) {
+				return until, false
+			}
+			for i := range e.r.Chain {
+				if !e.undenied(&e.r.Chain[i].Subject, p.denies, &until) {
+					return until, false
+				}
+			}
+		}
+	}
+	for _, h := range e.hits {
+		if p := &e.index.patterns[h]; p.acts.from != p.acts.to {
+			return until, e.past(&until)
+		}
+	}
+	return until, true
+}
+
+// undenied reports whether none of the denies speaks against s. What keeps one from speaking ends no later than until.
+func (e *evaluation) undenied(s *Subject, of span, until *time.Time) bool {
+	if !e.undeniedBy(0, s, of, until) {
+		return false
+	}
+	if len(e.selectors.identity) > 0 {
+		if n, ok := e.selectors.identity[s.ID]; ok && !e.undeniedBy(n, s, of, until) {
+			return false
+		}
+	}
+	if len(e.selectors.group) > 0 {
+		for _, g := range s.Groups {
+			if n, ok := e.selectors.group[g]; ok && !e.undeniedBy(n, s, of, until) {
+				return false
+			}
+		}
+	}
+	for i := range e.selectors.matches {
+		if m := &e.selectors.matches[i]; s.holds(m.attributes) && !e.undeniedBy(m.selector, s, of, until) {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *evaluation) undeniedBy(selector uint32, s *Subject, of span, until *time.Time) bool {
+	for _, p := range e.postings(of, selector) {
+		if p.owner != selector {
+			break
+		}
+		if !e.actions.sets[p.actions].match(e.action, e.r.Action) {
+			continue
+		}
+		k := e.denies[p.rule].when
+		if k == nil {
+			return false
+		}
+		truth, end := e.holds(k, s)
+		if truth != no {
+			return false
+		}
+		*until = sooner(*until, end)
+	}
+	return true
+}
+
+// postings returns those of the owner, and what comes after them.
+func (e *evaluation) postings(of span, owner uint32) []posting {
+	all := e.index.postings[of.from:of.to]
+	if len(all) > 0 && all[0].owner >= owner {
+		return all
+	}
+	lo, hi := 0, len(all)
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); all[mid].owner < owner {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return all[lo:]
+}
+
+// past reports whether the subject's past does not forbid the request.
+func (e *evaluation) past(until *time.Time) bool {
+	var few [4]bar
+	bars := few[:0] // constraints that the request is an act under, and the members that it and the past are
+	concern := func(action string, symbol uint32, first bool) {
+		for _, h := range e.hits {
+			s := e.index.patterns[h].acts
+		postings:
+			for _, p := range e.index.postings[s.from:s.to] {
+				if !e.actions.sets[p.actions].match(symbol, action) {
+					continue
+				}
+				for i := range bars {
+					if bars[i].constraint == p.owner {
+						bars[i].members |= 1 << p.rule
+						continue postings
+					}
+				}
+				if first {
+					bars = append(bars, bar{p.owner, 1 << p.rule, 0})
+				}
+			}
+		}
+	}
+	concern(e.r.Action, e.action, true)
+	if len(bars) == 0 {
+		return true
+	}
+	if e.r.Past == nil {
+		return false
+	}
+	for _, act := range e.r.Past.Actions {
+		concern(act, e.Compiled.actions.symbols[act], false)
+	}
+	for _, x := range e.broken(bars, e.r.Subject.ID.Bytes(), e.us) {
+		if x.excused == 0 {
+			return false
+		}
+		*until = sooner(*until, instant(x.excused))
+	}
+	return true
+}
+
+// granted returns whether and until when the permission is granted through t, for s.
+func (e *evaluation) granted(t *role, s *Subject) (held bool, end time.Time) {
+	closure := e.closure(t)
+	plain := t.guard == 0 && len(e.protections) == 0
+	var outer way // what t and the protections ask for
+	for _, h := range e.hits {
+		of := e.index.patterns[h].grants
+		n := of.to - of.from
+		if n == 0 {
+			continue
+		}
+		all := e.index.postings[of.from:of.to]
+		if int(n) <= 2*len(closure) { // look for each of the postings' roles in the closure
+			for i := range all {
+				p := &all[i]
+				if !within(closure, p.owner) || !e.actions.sets[p.actions].match(e.action, e.r.Action) {
+					continue
+				}
+				if plain && e.roles[p.owner].guard == 0 {
+					return true, time.Time{}
+				}
+				if !e.through(t, &e.roles[p.owner], s, &outer, &held, &end) {
+					return held, end
+				}
+			}
+			continue
+		}
+		for _, k := range closure {
+			for _, p := range e.postings(of, k) {
+				if p.owner != k {
+					break
+				}
+				if !e.actions.sets[p.actions].match(e.action, e.r.Action) {
+					continue
+				}
+				if plain && e.roles[k].guard == 0 {
+					return true, time.Time{}
+				}
+				if !e.through(t, &e.roles[k], s, &outer, &held, &end) {
+					return held, end
+				}
+			}
+		}
+	}
+	return held, end
+}
+
+// within reports whether n is in the list, which is sorted.
+func within(list []uint32, n uint32) bool {
+	if len(list) == 1 {
+		return list[0] == n
+	}
+	lo, hi := 0, len(list)
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); list[mid] < n {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo < len(list) && list[lo] == n
+}
+
+// through adds the way from t to its junior k, whose permission matches. It returns false if no other way can be better.
+func (e *evaluation) through(t, k *role, s *Subject, outer *way, held *bool, end *time.Time) bool {
+	if outer.by == 0 { // not asked yet
+		outer.by = 1
+		outer.held, outer.end = e.met(&e.guards[t.guard], s)
+		sensitivity := e.resource().Sensitivity
+		for i := range e.protections {
+			if p := &e.protections[i]; outer.held && p.sensitivity <= sensitivity {
+				met, until := e.met(&p.guard, s)
+				outer.held, outer.end = met, sooner(outer.end, until)
+			}
+		}
+	}
+	if !outer.held {
+		return false
+	}
+	if met, until := e.met(&e.guards[k.guard], s); met {
+		until = sooner(until, outer.end)
+		if !*held {
+			*held, *end = true, until
+		} else {
+			*end = later(*end, until)
+		}
+	}
+	return !*held || !end.IsZero()
+}
+
+// met reports whether what the guard asks for holds for s, and until when.
+func (e *evaluation) met(g *guard, s *Subject) (bool, time.Time) {
+	if g.mfa == nil && g.when == nil {
+		return true, time.Time{}
+	}
+	met, end := true, time.Time{}
+	if g.mfa != nil && !e.aside {
+		met, end = g.mfa.met(&e.r.Context, e.now)
+	}
+	if !met || g.when == nil {
+		return met, end
+	}
+	truth, until := e.holds(g.when, s)
+	return truth == yes, sooner(end, until)
+}
+
+// usable reports whether rule i of l is in time, its scope matches and its condition is true, and until when.
+func (e *evaluation) usable(l list, i int, s *Subject) (bool, time.Time) {
+	if e.us < l.notBefore(i) || e.us >= l.notAfter(i) || !scopeMatches(l.scope(i), e.r.Resource) {
+		return false, time.Time{}
+	}
+	end := instant(l.notAfter(i))
+	if digest := l.cond(i); digest != "" {
+		k := e.conditions[digest]
+		if k == nil {
+			return false, end
+		}
+		truth, until := e.holds(k, s)
+		return truth == yes, sooner(end, until)
+	}
+	return true, end
+}
+
+// scopeMatches reports whether one of the patterns, which are joined by newlines, matches.
+func scopeMatches(scope, resource string) bool {
+	if scope == "**" {
+		return true
+	}
+	for {
+		for i := 0; ; i++ {
+			if i == len(scope) {
+				return canon.MatchText(scope, resource, '/')
+			}
+			if scope[i] == '\n' {
+				if canon.MatchText(scope[:i], resource, '/') {
+					return true
+				}
+				scope = scope[i+1:]
+				break
+			}
+		}
+	}
+}
+
+// link returns the best way of the link's agent.
+func (e *evaluation) link(l *Link) (best way) {
+	if !l.Scope.Permits(e.r.Action, e.r.Resource) {
+		return best
+	}
+	s := &l.Subject
+	var bars []bar
+	if e.static {
+		var few [4]bar
+		bars = e.staticBars(s, e.us, few[:0])
+	}
+	at := cursor{subject: s}
+	for of := e.next(&at); of != ""; of = e.next(&at) {
+		for i := range of.size() {
+			ok, end := e.usable(of, i, s)
+			if !ok {
+				continue
+			}
+			best = best.or(e.via(&e.roles[of.role(i)], s, bars, end))
+			if best.held && best.end.IsZero() {
+				return best
+			}
+		}
+	}
+	return best
+}
+
+// via returns the way through t, unless bars keep it from giving anything.
+func (e *evaluation) via(t *role, s *Subject, bars []bar, end time.Time) way {
+	if len(bars) > 0 {
+		barred, excused := e.barred(bars, t)
+		if barred != nil {
+			return way{}
+		}
+		end = sooner(end, instant(excused))
+	}
+	held, until := e.granted(t, s)
+	return way{held: held, end: sooner(end, until)}
+}
+
+// A live activation is one that is in time, whose scope matches and whose role is not barred.
+type live struct {
+	place int    // from 1
+	role  uint32 // its
+	way   way    // from its role on, until its own end
+}
+
+// root returns the best way of the subject.
+func (e *evaluation) root() (best way) {
+	s := &e.r.Subject
+	var static, dynamic []bar
+	if e.static {
+		var few [4]bar
+		static = e.staticBars(s, e.us, few[:0])
+	}
+	if e.dynamic {
+		var few [4]bar
+		dynamic = e.dynamicBars(few[:0])
+	}
+	var activations []live
+	asked := len(e.r.Activations) == 0
+	if !asked {
+		var few [4]live
+		activations = few[:0]
+	}
+	at := cursor{subject: s}
+	for of := e.next(&at); of != ""; of = e.next(&at) {
+		for i := range of.size() {
+			mode := of.mode(i)
+			if mode == Active && e.r.Only || mode == Eligible && len(e.r.Activations) == 0 {
+				continue
+			}
+			ok, end := e.usable(of, i, s)
+			if !ok {
+				continue
+			}
+			t := &e.roles[of.role(i)]
+			if len(static) > 0 {
+				barred, excused := e.barred(static, t)
+				if barred != nil {
+					continue
+				}
+				end = sooner(end, instant(excused))
+			}
+			if mode == Active {
+				w := e.via(t, s, dynamic, end)
+				if best = best.or(w); best.held && best.end.IsZero() {
+					return best
+				}
+				continue
+			}
+			if !asked {
+				activations, asked = e.live(s, dynamic, activations), true
+			}
+			for _, g := range activations {
+				if e.leads(t, g.role) {
+					w := g.way
+					w.end, w.by = sooner(w.end, end), g.place
+					best = best.or(w)
+				}
+			}
+		}
+	}
+	return best
+}
+
+// live appends the activations that give the permission, were there an eligible assignment for them.
+func (e *evaluation) live(s *Subject, bars []bar, out []live) []live {
+	for i := range e.r.Activations {
+		g := &e.r.Activations[i]
+		if !e.inTime(g) || !canon.MatchAny(g.Scope, e.r.Resource, '/') {
+			continue
+		}
+		place, ok := e.byName[g.Role]
+		if !ok {
+			continue
+		}
+		if w := e.via(&e.roles[place], s, bars, g.NotAfter.Round(0)); w.held {
+			out = append(out, live{i + 1, place, w})
+		}
+	}
+	return out
+}
+
+func (e *evaluation) inTime(g *Activation) bool {
+	return !g.NotAfter.IsZero() && !e.now.Before(g.NotBefore) && e.now.Before(g.NotAfter)
+}
+
+// dynamicBars returns the dynamic constraints that the subject breaks by what it has active.
+func (e *evaluation) dynamicBars(bars []bar) []bar {
+	at := cursor{subject: &e.r.Subject}
+	for l := e.next(&at); l != ""; l = e.next(&at) {
+		for i := range l.size() {
+			if l.mode(i) == Active && e.us >= l.notBefore(i) && e.us < l.notAfter(i) {
+				bars = e.bar(bars, &e.roles[l.role(i)], Dynamic)
+			}
+		}
+	}
+	for i := range e.r.Activations {
+		if r := e.role(e.r.Activations[i].Role); r != nil && e.inTime(&e.r.Activations[i]) {
+			bars = e.bar(bars, r, Dynamic)
+		}
+	}
+	return e.broken(bars, e.r.Subject.ID.Bytes(), e.us)
+}
