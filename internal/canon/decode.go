@@ -287,7 +287,7 @@ func (d *decoder) members(p *plan, to reflect.Value, depth int) error {
 		if err := d.value(f.plan, v, depth+1); err != nil {
 			return within(err, f.name)
 		}
-		if f.omit && empty(v) {
+		if f.empty(v) {
 			if d.complete {
 				return within(d.fail(at, "%q is empty: leave it out", f.name), f.name)
 			}

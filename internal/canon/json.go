@@ -42,6 +42,14 @@ func (e *SyntaxError) Error() string {
 // Unwrap returns e.Err.
 func (e *SyntaxError) Unwrap() error { return e.Err }
 
+// Cause returns what is wrong, without where.
+func (e *SyntaxError) Cause() error {
+	if e.Err != nil && len(e.Err.Error()) <= maxMsg {
+		return e.Err
+	}
+	return errors.New(e.Msg)
+}
+
 // within returns err, which is about a part of something, as being about that: the part is called so.
 func within(err error, token string) error {
 	if e, ok := errors.AsType[*SyntaxError](err); ok {

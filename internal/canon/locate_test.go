@@ -108,12 +108,12 @@ func TestAnErrorPointsToWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: %+v", doc, err)
 		}
 	}
-	if e, ok := Decode([]byte(`{"c": "x"}`), &all{}).(*SyntaxError); !ok || e.Unwrap() == nil {
+	if e, ok := Decode([]byte(`{"c": "x"}`), &all{}).(*SyntaxError); !ok || e.Unwrap() == nil || e.Cause() != e.Err {
 		t.Error("what UnmarshalText said is not within")
 	}
 	long := strings.Repeat("é", MaxBytes/4)
 	for _, doc := range []string{`{"` + long + `": 1}`, `{"c": "` + long + `"}`} {
-		if err := Decode([]byte(doc), &all{}); len(err.Error()) > 2*maxMsg || len(err.(*SyntaxError).Pointer) > 2*maxMsg {
+		if e := Decode([]byte(doc), &all{}).(*SyntaxError); len(e.Error()) > 2*maxMsg || len(e.Pointer) > 2*maxMsg || len(e.Cause().Error()) > 2*maxMsg {
 			t.Error("the error is as long as the document")
 		}
 	}

@@ -159,7 +159,7 @@ func (w *writer) members(p *plan, v reflect.Value, depth int) error {
 	for i := range p.fields {
 		f := &p.fields[i]
 		fv := v.Field(f.index)
-		if f.omit && empty(fv) {
+		if f.empty(fv) {
 			continue
 		}
 		if !first {
@@ -175,8 +175,15 @@ func (w *writer) members(p *plan, v reflect.Value, depth int) error {
 	return nil
 }
 
-// empty reports whether v is left out where it may be.
-func empty(v reflect.Value) bool {
-	k := v.Kind()
-	return v.IsZero() || (k == reflect.Slice || k == reflect.Map) && v.Len() == 0
+// empty reports whether the member is left out.
+func (f *field) empty(v reflect.Value) bool {
+	switch {
+	case !f.omit || v.IsZero():
+		return f.omit
+	case f.plan.write == formSlice || f.plan.write == formMap || f.plan.write == formBytes:
+		return v.Len() == 0
+	case f.plan.write == formTime:
+		return v.Interface().(time.Time).IsZero()
+	}
+	return false
 }
