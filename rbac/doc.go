@@ -44,7 +44,8 @@
 // In time means NotBefore <= now < NotAfter, where zero is open; but an activation without NotAfter is never in time, and one whose scope does
 // not parse matches nothing. Groups are compared byte for byte. MFA is met if the context's level is at least that asked for, and
 // now lies within AuthenticatedAt and AuthenticatedAt + MaxAge, both included; the context is the human's also for her agents.
-// Times are those of the wall clock. The protections of a resource are those for its sensitivity and for each lower one; it is the sensitivity of
+// Times are those of the wall clock, and count in whole
+// microseconds, rounded down. The protections of a resource are those for its sensitivity and for each lower one; it is the sensitivity of
 // the most specific entry of the catalogue that matches, and critical if there is none.
 //
 // # Constraints
@@ -80,9 +81,9 @@
 // one of those may that make it what it is, if each of them had to change at the latest: true All and false Any at the earliest of their members',
 // false All and true Any at the latest of those members' that are false, or true.
 //
-// Explanation.Requestable is filled if 1 and 4 hold and, were all MFA met, 3 would and 2 would not; it has the eligible assignments of
-// the subject that are in time and not barred, whose condition is true, whose scope matches and whose role would grant the permission were all
-// MFA met. Explaining does not stop early: each rule that spoke is among the reasons.
+// Explanation.Requestable is filled if 1 and 4 hold and, were the MFA of all roles and protections met, 3 would and 2 would not; it has the
+// eligible assignments of the subject that are in time and not barred, whose condition is true, whose scope matches and whose role would grant
+// the permission were that MFA met. Explaining does not stop early: each rule that spoke is among the reasons.
 //
 // # JSON
 //
