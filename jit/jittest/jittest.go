@@ -14,6 +14,9 @@ func TestLaws(t *testing.T, open func(t testing.TB) audit.Ledger) {
 	for _, law := range laws {
 		t.Run(law.claim, func(t *testing.T) { law.test(t, open) })
 	}
+	for _, law := range dutyLaws {
+		t.Run(law.claim, func(t *testing.T) { law.law(t, open) })
+	}
 }
 
 type opener func(t testing.TB) audit.Ledger
