@@ -43,4 +43,6 @@ var laws = []struct {
 	{"an approval holds for one request hash", approvalHoldsForOneHash},
 	{"votes count once and for their hash", votesCountOnce},
 	{"a slice voids what it covers and nothing else", sliceVoidsWhatItCovers},
+	{"no edit of the policy joins what is kept apart", editsJoinNothing},
+	{"conditions are about what is known of who asks", conditionsAreAboutWhoAsks},
 }
