@@ -15,6 +15,7 @@ import (
 type explainer struct {
 	evaluation
 	out     Explanation
+	untimed bool
 	nearest []Nearest // of the first subject that does not hold the permission
 }
 
@@ -25,7 +26,8 @@ func (c *Compiled) Explain(r *Request, now time.Time) Explanation {
 	if r == nil {
 		r = &Request{}
 	}
-	x.evaluation = evaluation{Compiled: c, r: r, now: now.Round(0), us: now.UnixMicro()}
+	x.evaluation = evaluation{Compiled: c, r: r, us: now.UnixMicro()}
+	x.untimed = now.IsZero()
 	if x.malformed() {
 		return x.out
 	}
@@ -71,7 +73,7 @@ func (x *explainer) malformed() bool {
 	if x.Compiled == nil {
 		lacks("there is no policy")
 	}
-	if x.now.IsZero() {
+	if x.untimed {
 		lacks("there is no time")
 	}
 	if r.Subject.ID.IsZero() {
@@ -162,15 +164,19 @@ func (x *explainer) history() {
 				}
 			}
 		}
-		switch {
-		case now == 0:
-		case x.r.Past == nil:
-			x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "needs to know what was done on %s before", x.r.Resource)
-		default:
-			for _, b := range x.broken([]bar{{uint32(i), now | all, 0}}, x.r.Subject.ID.Bytes(), x.us) {
-				if b.excused == 0 {
-					x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "of what it keeps apart on one resource, %s after what was done would be %d", x.r.Action, k.cardinality)
-				}
+		if now == 0 {
+			continue
+		}
+		if all |= now; x.r.Past == nil {
+			all = 1<<maxMembers - 1
+		}
+		for _, b := range x.broken([]bar{{uint32(i), all, 0}}, x.r.Subject.ID.Bytes(), x.us) {
+			switch {
+			case b.excused != 0:
+			case x.r.Past == nil:
+				x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "needs to know what was done on %s before", x.r.Resource)
+			default:
+				x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "of what it keeps apart on one resource, %s after what was done would be %d", x.r.Action, k.cardinality)
 			}
 		}
 	}
@@ -247,7 +253,7 @@ func (x *explainer) holdsItself(role uint32) bool {
 
 func (x *explainer) unmet(rule string, g *guard, s *Subject) (out []lack) {
 	if g.mfa != nil {
-		if met, _ := g.mfa.met(&x.r.Context, x.now); !met {
+		if met, _ := g.mfa.met(&x.r.Context, x.us); !met {
 			out = append(out, lack{rule, fmt.Sprintf("needs %s, at most %s ago", g.mfa.AAL, g.mfa.MaxAge)})
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/bailiwick-go/bailiwick/identity"
 )
 
+// Times are microseconds since 1970 here, rounded down; see micros.
+
 // A truth is what a condition is. The zero truth is unknown.
 type truth int8
 
@@ -32,7 +34,7 @@ type matter struct {
 	request  *Request
 	subject  *Subject
 	resource *Resource
-	now      time.Time
+	us       int64 // the time
 }
 
 // A condition is a [Condition] that was compiled.
@@ -88,45 +90,26 @@ var sources = map[string]source{
 	"resource.owner": resourceOwner, "resource.ownerGroup": resourceOwnerGroup, "context.session": contextSession, "action.name": actionName,
 }
 
-// sooner returns the earlier of two ends, of which zero is never.
-func sooner(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// later returns the later of two ends, of which zero is never.
-func later(a, b time.Time) time.Time {
-	if a.IsZero() || b.IsZero() {
-		return time.Time{}
-	}
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
 // A junction joins the truths of several conditions of which all must hold, and when the outcome may change.
 type junction struct {
 	truth truth
-	until time.Time
+	until int64
 }
 
-var allOfNone = junction{truth: yes}
+var allOfNone = junction{yes, never}
 
 // and joins one more.
-func (j junction) and(t truth, until time.Time) junction {
+func (j junction) and(t truth, until int64) junction {
 	switch {
 	case j.truth == no && t == no:
-		j.until = later(j.until, until)
+		j.until = max(j.until, until)
 	case t == no:
 		j = junction{no, until}
 	case j.truth == no || j.truth == unknown:
 	case t == unknown:
-		j = junction{unknown, time.Time{}}
+		j = junction{unknown, never}
 	default:
-		j.until = sooner(j.until, until)
+		j.until = min(j.until, until)
 	}
 	return j
 }
@@ -142,26 +125,26 @@ func (t truth) not() truth {
 }
 
 // holds returns what k is, and when that may change by itself. A nil condition holds.
-func (k *condition) holds(m *matter) (truth, time.Time) {
+func (k *condition) holds(m *matter) (truth, int64) {
 	if k == nil {
-		return yes, time.Time{}
+		return yes, never
 	}
 	all := allOfNone
 	if len(k.hours) > 0 {
 		none := allOfNone // that it is in none of them
 		for i := range k.hours {
-			in, until := k.hours[i].in(m.now.UnixMicro())
+			in, until := k.hours[i].in(m.us)
 			none = none.and(truthOf(!in), until)
 		}
 		all = all.and(none.truth.not(), none.until)
 	}
 	if len(k.networks) > 0 {
-		all = all.and(k.inNetworks(m.request.Context.Network), time.Time{})
+		all = all.and(k.inNetworks(m.request.Context.Network), never)
 	}
 	if k.mfa != nil {
-		met, until := k.mfa.met(&m.request.Context, m.now)
+		met, until := k.mfa.met(&m.request.Context, m.us)
 		if !met {
-			until = time.Time{}
+			until = never
 		}
 		all = all.and(truthOf(met), until)
 	}
@@ -170,10 +153,10 @@ func (k *condition) holds(m *matter) (truth, time.Time) {
 		if m.subject.Kind != 0 {
 			t = truthOf(k.kinds>>m.subject.Kind&1 != 0)
 		}
-		all = all.and(t, time.Time{})
+		all = all.and(t, never)
 	}
 	for i := range k.comparisons {
-		all = all.and(k.comparisons[i].holds(m), time.Time{})
+		all = all.and(k.comparisons[i].holds(m), never)
 	}
 	if len(k.any) > 0 {
 		none := allOfNone
@@ -188,7 +171,7 @@ func (k *condition) holds(m *matter) (truth, time.Time) {
 		all = all.and(t.not(), until)
 	}
 	if k.expression != nil {
-		all = all.and(expressed(k.expression, m), time.Time{})
+		all = all.and(expressed(k.expression, m), never)
 	}
 	return all.truth, all.until
 }
@@ -201,7 +184,7 @@ func expressed(x Expression, m *matter) (t truth) {
 		}
 	}()
 	request, subject := *m.request, *m.subject // copies, so that those of evaluations without expressions stay on the stack
-	held, err := x.Holds(&About{&request, &subject, *m.resource, time.Unix(m.now.Unix(), int64(m.now.Nanosecond())).UTC()})
+	held, err := x.Holds(&About{&request, &subject, *m.resource, time.UnixMicro(m.us).UTC()})
 	if err != nil {
 		return unknown
 	}
@@ -222,16 +205,16 @@ func (k *condition) inNetworks(a netip.Addr) truth {
 }
 
 // met reports whether the authentication is what m asks for, and until when it is.
-func (m *MFA) met(c *Context, now time.Time) (bool, time.Time) {
-	at := c.AuthenticatedAt.Round(0)
-	until := at.Add(time.Duration(m.MaxAge))
-	return c.AAL >= m.AAL && !at.IsZero() && !at.After(now) && !now.After(until), until
+func (m *MFA) met(c *Context, us int64) (bool, int64) {
+	at := micros(c.AuthenticatedAt, never)
+	until := at + int64(m.MaxAge)/int64(time.Microsecond)
+	return c.AAL >= m.AAL && at <= us && us <= until, until
 }
 
-// in reports whether the instant, in microseconds since 1970, is in h, and when that changes next.
-func (h *hours) in(us int64) (bool, time.Time) {
+// in reports whether the instant is in h, and when that changes next.
+func (h *hours) in(us int64) (bool, int64) {
 	if h.days == 1<<7-1 && h.to-h.from == 24*60 {
-		return true, time.Time{}
+		return true, never
 	}
 	at := time.UnixMicro(us)
 	in := h.at(at)
@@ -240,11 +223,11 @@ func (h *hours) in(us int64) (bool, time.Time) {
 	for range 64 {
 		next := h.bound(at)
 		if h.at(next) != in {
-			return in, next.UTC()
+			return in, next.UnixMicro()
 		}
 		at = next
 	}
-	return in, time.Time{}
+	return in, never
 }
 
 // at reports whether the wall clock is in h at t.

@@ -195,6 +195,13 @@ func TestPatternContainsWhatItMatches(t *testing.T) {
 			if patterns[p].Contains(patterns[q]) != want {
 				t.Errorf("%s contains %s: %v", p, q, !want)
 			}
+			meet := false
+			for i, m := range held[q] {
+				meet = meet || m && held[p][i]
+			}
+			if patterns[p].Overlaps(patterns[q]) != meet {
+				t.Errorf("%s overlaps %s: %v", p, q, !meet)
+			}
 		}
 	}
 	for _, s := range []string{"", "/", "a//b", "**/a", "a**", "*a", "a*b", "***", "..", "../*", ".*", strings.Repeat("a", maxName+1)} {
