@@ -191,7 +191,8 @@ func (e *DeniedError) Is(target error) bool { return target == identity.ErrDenie
 
 // Authorize decides whether the caller may take the action on the resource now. What was taken away on any node before the call, or before
 // as long ago as the store's MaxStale, does not allow it; if that cannot be told, nothing does. Where nobody else is on the ledger it reads memory
-// only. Otherwise it may read one record first, and before it denies it reads anew what the caller has.
+// only. Otherwise it may read one record first, and before it denies it reads anew what the caller has. An action under a history constraint it
+// does not allow: that takes [Engine.Use].
 func (e *Engine) Authorize(ctx context.Context, c identity.Caller, action, resource string) Decision {
 	return e.authorize(ctx, &question{caller: c, action: action, resource: resource})
 }
@@ -293,8 +294,8 @@ func (v *view) authorize(gate *identity.Gate, q *question, now time.Time) Decisi
 	return d
 }
 
-// Use authorizes the act and puts it on the record. Only a nil error permits the act; a refusal is a [*DeniedError] and is recorded too,
-// if it can be.
+// Use authorizes the act and puts it on the record, with what history constraints have to know of it. Only a nil error permits the act; a refusal is
+// a [*DeniedError], or says that nothing more can be kept of what was done on the resource, and is recorded too, if it can be.
 func (e *Engine) Use(ctx context.Context, c identity.Caller, action, resource string) (d Decision, err error) {
 	var fields map[string]string
 	if canon.CheckName(action, ':') == nil && canon.CheckName(resource, '/') == nil {

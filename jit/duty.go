@@ -32,7 +32,9 @@ type hold struct {
 // maxHolds is how many activations a record keeps: as many as one of [audit.MaxBytes] can at their longest.
 const maxHolds = 1024
 
-func partyDuty(human identity.ID) audit.ID { return audit.ID("party/" + human.String()) }
+const partyPrefix = "party/"
+
+func partyDuty(human identity.ID) audit.ID { return audit.ID(partyPrefix + human.String()) }
 
 func atOnceDuty(ceiling string) audit.ID { return audit.ID("at-once/" + ceiling) }
 
@@ -51,14 +53,24 @@ func dayOf(t time.Time) time.Time {
 
 // addConstraints notes what there is to look for when a role is activated or used.
 func (p *Policy) addConstraints(of *rbac.Policy) {
-	dynamic := false
+	p.excused = map[identity.ID][]time.Time{}
 	for _, k := range of.Constraints {
-		dynamic, p.past = dynamic || k.Kind == rbac.Dynamic, p.past || k.Kind == rbac.History
-	}
-	if dynamic {
-		for _, r := range of.Roles {
-			p.names = append(p.names, r.Name)
+		switch k.Kind {
+		case rbac.History:
+			p.past = true
+		case rbac.Dynamic:
+			for _, x := range k.Exceptions {
+				p.excused[x.Identity] = append(p.excused[x.Identity], x.NotAfter)
+			}
+			if p.names == nil {
+				for _, r := range of.Roles {
+					p.names = append(p.names, r.Name)
+				}
+			}
 		}
+	}
+	for _, ends := range p.excused {
+		slices.SortFunc(ends, time.Time.Compare)
 	}
 }
 
@@ -139,6 +151,32 @@ func (e *Engine) apart(ctx context.Context, p *Policy, id *identity.Identity, ro
 		return nil, refusal("%s", strings.Join(why, "; "))
 	}
 	return rows, nil
+}
+
+// excused shortens until to when the first exception ends without which the identity could not have the role active beside what is in the records.
+func (e *Engine) excused(ctx context.Context, p *Policy, id *identity.Identity, rows []audit.Row[duty], role string, now time.Time, until *time.Time) error {
+	s := subjectOf(id)
+	for _, end := range p.excused[id.ID] {
+		if !end.After(now) || !end.Before(*until) {
+			continue
+		}
+		if err := e.settle(ctx, rows); err != nil {
+			return err
+		}
+		var active []string
+		for _, row := range rows {
+			for _, h := range row.Value.Holds {
+				if strings.HasPrefix(string(row.ID), partyPrefix) && end.Before(h.NotAfter) {
+					active = append(active, h.Role)
+				}
+			}
+		}
+		if len(p.roles.Conflicts(&s, active, role, end)) > 0 {
+			*until = end
+			return nil
+		}
+	}
+	return nil
 }
 
 // controllers returns the humans of the identity's party in the one order in which all write their records.

@@ -436,6 +436,9 @@ func (e *Engine) Activate(ctx context.Context, c identity.Caller, id audit.ID) (
 		if err != nil {
 			return nil, tx, err
 		}
+		if err := e.excused(ctx, m.policy, m.self, duties, g.Request.Role, m.now, &g.NotAfter); err != nil {
+			return nil, tx, err
+		}
 		g.Status = Active
 		ev = e.event("jit.activated", m.actor, g)
 		ev.Fields = map[string]string{"role": g.Request.Role, "notAfter": g.NotAfter.Format(time.RFC3339Nano), "hash": g.Hash(e.store.Origin()).String()}

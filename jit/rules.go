@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/internal/canon"
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
@@ -17,7 +18,7 @@ const DefaultLapse = time.Hour
 // Rules are the jit section of a policy.
 type Rules struct {
 	Rules  []Rule  `json:"rules"`
-	Levels []Level `json:"levels,omitempty"`
+	Levels []Level `json:"levels,omitempty"` // what sensitive scopes need besides
 }
 
 // A Rule says how roles are requested. Exactly one of Approval and AutoApprove is set.
@@ -101,6 +102,8 @@ type Policy struct {
 	read   audit.Read
 	names  []string // of all roles, if there is a dynamic constraint
 	past   bool     // there is a history constraint
+
+	excused map[identity.ID][]time.Time // from dynamic constraints, until when; the first first
 }
 
 // NewPolicy compiles the two sections. Read names the record's version, which every decision that is recorded will rest on; its

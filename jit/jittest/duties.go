@@ -60,11 +60,11 @@ func (w *world) decide() { w.engine.SetPolicy(w.compile()) }
 // roles makes the roles all that there is. Those named may be eligible for them, and get them unasked.
 func (w *world) roles(roles []rbac.Role, who ...string) {
 	w.policy, w.rules = rbac.Policy{Roles: roles}, jit.Rules{Rules: []jit.Rule{{ID: "any", MaxDuration: rbac.Duration(time.Hour), AutoApprove: "a test"}}}
-	for _, r := range roles {
+	for i, r := range roles {
 		w.rules.Rules[0].Roles = append(w.rules.Rules[0].Roles, r.Name)
 		for _, n := range who {
 			w.policy.Assignments = append(w.policy.Assignments,
-				rbac.Assignment{ID: n + "/" + r.Name, Identity: w.ids[n], Role: r.Name, Scope: []string{"**"}, Mode: rbac.Eligible})
+				rbac.Assignment{ID: fmt.Sprint(n, i), Identity: w.ids[n], Role: r.Name, Scope: []string{"**"}, Mode: rbac.Eligible})
 		}
 	}
 }

@@ -112,6 +112,29 @@ func editsJoinNothing(t *testing.T, open opener) {
 	})
 }
 
+// exceptionEndsWhatItAllows: beside what her agent has ann has something as long as she is excused, and by itself for as long as she asked.
+func exceptionEndsWhatItAllows(t *testing.T, open opener) {
+	w := open.world(t)
+	w.roles([]rbac.Role{role("a", "x:a"), role("b", "x:b"), role("c", "x:c")}, "ann", "bot")
+	w.policy.Constraints = []rbac.Constraint{apart(rbac.Dynamic, 2, "a", "b")}
+	until := w.now().Add(20 * time.Minute)
+	w.policy.Constraints[0].Exceptions = []rbac.Exception{{Identity: w.ids["ann"], NotAfter: until, Reason: "a test"}}
+	w.decide()
+	take := func(name, role string, want time.Time) jit.Grant {
+		g, err := w.take(w.engine, name, role)
+		if w.must(err); !g.NotAfter.Equal(want) {
+			t.Errorf("%s has %s until %v, want %v", name, role, g.NotAfter, want)
+		}
+		return g
+	}
+	hour := w.now().Add(time.Hour)
+	first := take("bot", "a", hour)
+	take("ann", "c", hour)
+	w.must(w.revoke("bob", take("ann", "b", until)))
+	w.must(w.revoke("bob", first))
+	take("ann", "b", hour)
+}
+
 // conditionsAreAboutWhoAsks: about her attributes, and what her authenticator vouches for; what an agent's says of it is not said of her.
 func conditionsAreAboutWhoAsks(t *testing.T, open opener) {
 	w := open.world(t)

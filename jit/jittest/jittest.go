@@ -44,5 +44,6 @@ var laws = []struct {
 	{"votes count once and for their hash", votesCountOnce},
 	{"a slice voids what it covers and nothing else", sliceVoidsWhatItCovers},
 	{"no edit of the policy joins what is kept apart", editsJoinNothing},
+	{"an exception ends what it allows", exceptionEndsWhatItAllows},
 	{"conditions are about what is known of who asks", conditionsAreAboutWhoAsks},
 }
