@@ -315,13 +315,3 @@ func (s *actionSet) match(symbol uint32, action string) bool {
 	}
 	return false
 }
-
-// patterns returns the texts of the set, for those who compile.
-func (a *actions) patterns(set uint32) (out []string) {
-	for text, i := range a.known {
-		if i == set {
-			out = strings.Split(text, "\n")
-		}
-	}
-	return out
-}
