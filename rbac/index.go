@@ -31,7 +31,7 @@ type pattern struct {
 // An index finds the patterns that match a resource by walking its segments, at a cost that does not depend on how many there are.
 type index struct {
 	symbols  symbols // literal segments
-	nodes    []node            // the first is where every pattern starts
+	nodes    []node  // the first is where every pattern starts
 	edges    edges
 	prefixes []prefixes // of nodes, from 1
 	patterns []pattern  // from 1
