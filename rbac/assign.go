@@ -43,9 +43,7 @@ func (c *compiler) addAssignments(p *Policy) error {
 	slices.SortFunc(ids, func(a, b bound[idKey]) int { return cmp.Or(a.key.compare(b.key), strings.Compare(a.id, b.id)) })
 	slices.SortFunc(groups, func(a, b bound[nameKey]) int { return cmp.Or(a.key.compare(b.key), strings.Compare(a.id, b.id)) })
 
-	var idKeys []idKey
-	var nameKeys []nameKey
-	var lists []list
+	var people []entry[idKey]
 	var rules []rule
 	for i, b := range ids {
 		if rules = append(rules, b.rule); i+1 == len(ids) || ids[i+1].key != b.key {
@@ -53,17 +51,17 @@ func (c *compiler) addAssignments(p *Policy) error {
 			if k := c.breaks(b.key, l); k != nil {
 				return wrong(at("/assignments", b.place), "assignment %q: its identity breaks constraint %q", b.id, k.id)
 			}
-			idKeys, lists, rules = append(idKeys, b.key), append(lists, l), rules[:0]
+			people, rules = append(people, entry[idKey]{b.key, l}), rules[:0]
 		}
 	}
-	c.identities = build(idKeys, lists, 0)
-	lists = nil
+	c.identities = build(people, 0)
+	var bands []entry[nameKey]
 	for i, b := range groups {
 		if rules = append(rules, b.rule); i+1 == len(groups) || groups[i+1].key != b.key {
-			nameKeys, lists, rules = append(nameKeys, b.key), append(lists, pack(rules)), rules[:0]
+			bands, rules = append(bands, entry[nameKey]{b.key, pack(rules)}), rules[:0]
 		}
 	}
-	c.groups = build(nameKeys, lists, 0)
+	c.groups = build(bands, 0)
 	return nil
 }
 
