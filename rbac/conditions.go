@@ -138,10 +138,14 @@ func (k *Comparison) compile(here string) (out comparison, err error) {
 			return out, wrong(here+"/equals", "%q is not an attribute", k.Equals)
 		}
 	}
+	in := make(map[string]bool, len(k.In))
 	for i, v := range k.In {
-		if err := checkValue(v); err != "" || slices.Contains(k.In[:i], v) {
-			return out, wrong(at(here, "in", i), "a value is invalid or there twice")
+		if err := checkValue(v); err != "" {
+			return out, wrong(at(here, "in", i), "%s", err)
+		} else if in[v] {
+			return out, wrong(at(here, "in", i), "the value is there twice")
 		}
+		in[v] = true
 	}
 	out.in = slices.Clone(k.In)
 	for name, n := range map[string]*int64{"atLeast": k.AtLeast, "atMost": k.AtMost} {
