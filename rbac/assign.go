@@ -94,8 +94,8 @@ func (c *compiler) compileAssignment(here string, a *Assignment) (r rule, attrib
 	if _, err := a.Mode.MarshalText(); err != nil {
 		return r, nil, wrong(here+"/mode", "assignment %q: invalid mode", a.ID)
 	}
-	if err := checkBounds(a.NotBefore, a.NotAfter); err != nil {
-		return r, nil, wrong(here, "assignment %q: %v", a.ID, err)
+	if member, err := checkBounds(a.NotBefore, a.NotAfter); err != nil {
+		return r, nil, wrong(at(here, member), "assignment %q: %v", a.ID, err)
 	}
 	if attributes, err = checkSelector(here, of, a.Identity, a.Group, a.Match, false); err != nil {
 		return r, nil, err

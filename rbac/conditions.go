@@ -197,6 +197,7 @@ func checkValue(v string) string {
 // checkAttributes checks the names and values, in the order of the names.
 func checkAttributes(here, of string, attributes map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		here := here + "/" + canon.Token(name)
 		if !checkAttributeName(name) {
 			return wrong(here, "%s: attribute %q: a name is of letters, digits, _ and -", of, name)
 		}
@@ -206,7 +207,7 @@ func checkAttributes(here, of string, attributes map[string]string) error {
 			}
 		}
 		if err := checkValue(attributes[name]); err != "" {
-			return wrong(at(here, name), "%s: attribute %q: %s", of, name, err)
+			return wrong(here, "%s: attribute %q: %s", of, name, err)
 		}
 	}
 	return nil

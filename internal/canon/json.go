@@ -53,10 +53,13 @@ func (e *SyntaxError) Cause() error {
 // within returns err, which is about a part of something, as being about that: the part is called so.
 func within(err error, token string) error {
 	if e, ok := errors.AsType[*SyntaxError](err); ok {
-		e.Pointer = "/" + escapeToken.Replace(Clip(token)) + e.Pointer
+		e.Pointer = "/" + Token(Clip(token)) + e.Pointer
 	}
 	return err
 }
+
+// Token returns a name as it stands in an RFC 6901 pointer.
+func Token(name string) string { return escapeToken.Replace(name) }
 
 var escapeToken = strings.NewReplacer("~", "~0", "/", "~1")
 
