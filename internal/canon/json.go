@@ -63,12 +63,12 @@ func Token(name string) string { return escapeToken.Replace(name) }
 
 var escapeToken = strings.NewReplacer("~", "~0", "/", "~1")
 
-// Clip returns s, or if it is long its start and an ellipsis.
+// Clip returns s, or if it is long its start and its end.
 func Clip(s string) string {
 	if len(s) <= maxMsg {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxMsg], "") + "…"
+	return strings.ToValidUTF8(s[:maxMsg/2], "") + "…" + strings.ToValidUTF8(s[len(s)-maxMsg/2:], "")
 }
 
 // A scanner reads the tokens of a document.
