@@ -26,7 +26,7 @@ var Table = []Row{
 	{"internal/sqlledger", "audit audit/merkle", "", "the driver is the host's"},
 	{"audit/trail", "audit audit/merkle identity internal/canon", "", "its index is made of the log alone: it knows no ledger and no records"},
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
-	{"internal/schema", "", "", "what types do not say of documents, for tests that keep the schemas: it knows no types"},
+	{"internal/schema", "", "", "JSON Schemas of the documents that packages read, for their tests to make"},
 	{"rbac", "identity internal/canon", "internal/schema", "deciding is pure: values in, values out"},
 	{"lifecycle", "identity audit internal/canon", "internal/faulty", ""},
 	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "internal/faulty", ""},
