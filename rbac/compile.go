@@ -2,12 +2,10 @@ package rbac
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/internal/canon"
@@ -195,7 +193,7 @@ func (c *compiler) addRoles(p *Policy) error {
 		}
 	}
 	for _, name := range names {
-		if err := c.close(name); err != nil {
+		if err := c.close(name, 0); err != nil {
 			return err
 		}
 		w := c.scratch[name]
@@ -215,8 +213,13 @@ func (c *compiler) addRole(w *roleWork) error {
 	r.juniors.from = uint32(len(c.juniors))
 	for i, name := range def.Inherits {
 		junior := c.scratch[name]
-		if junior == nil || slices.Contains(def.Inherits[:i], name) {
-			return wrong(at(w.at, "inherits", i), "role %q: inherits %q, which is unknown or there twice", def.Name, name)
+		switch {
+		case junior == nil:
+			return wrong(at(w.at, "inherits", i), "role %q: unknown role %q", def.Name, name)
+		case slices.Contains(def.Inherits[:i], name):
+			return wrong(at(w.at, "inherits", i), "role %q: inherits %q twice", def.Name, name)
+		case i+1 == maxClosure:
+			return wrong(at(w.at, "inherits", i), "role %q: leads to more than %d roles", def.Name, maxClosure)
 		}
 		c.juniors = append(c.juniors, junior.index)
 	}
@@ -264,8 +267,10 @@ func checkPatterns(here string, list []string, sep byte, of string) error {
 
 func (c *compiler) guard(here string, mfa *MFA, when *Condition) (g guard, err error) {
 	if mfa != nil {
-		if err := mfa.check(); err != nil {
-			return g, wrong(here+"/mfa", "%v", err)
+		if _, err := mfa.AAL.MarshalText(); err != nil {
+			return g, wrong(here+"/mfa/aal", "mfa needs a level")
+		} else if mfa.MaxAge <= 0 {
+			return g, wrong(here+"/mfa/maxAge", "mfa needs an age above zero")
 		}
 		g.mfa = new(*mfa)
 	}
@@ -275,26 +280,24 @@ func (c *compiler) guard(here string, mfa *MFA, when *Condition) (g guard, err e
 	return g, err
 }
 
-func (m *MFA) check() error {
-	if _, err := m.AAL.MarshalText(); err != nil || m.MaxAge <= 0 || m.MaxAge%Duration(time.Microsecond) != 0 {
-		return errors.New("mfa needs a level, and an age above zero in whole microseconds")
-	}
-	return nil
-}
-
 // close fills in the closure of the role, and those of the roles below it.
-func (c *compiler) close(name string) error {
+func (c *compiler) close(name string, depth int) error {
 	w := c.scratch[name]
-	switch w.state {
-	case 1:
-		return wrong(w.at+"/inherits", "role %q: inherits itself", name)
-	case 2:
+	if w.state == 2 {
 		return nil
 	}
 	w.state = 1
 	in := map[uint32]bool{w.index: true}
 	for i, junior := range w.def.Inherits {
-		if err := c.close(junior); err != nil {
+		switch here := at(w.at, "inherits", i); {
+		case junior == name:
+			return wrong(here, "role %q: inherits itself", name)
+		case c.scratch[junior].state == 1:
+			return wrong(here, "role %q: inherits itself by way of %q", name, junior)
+		case depth+1 == maxClosure && c.scratch[junior].state == 0: // what led here leads to so many already
+			return wrong(here, "role %q: is inherited over more than %d roles", junior, maxClosure)
+		}
+		if err := c.close(junior, depth+1); err != nil {
 			return err
 		}
 		for _, k := range c.scratch[junior].closure {
@@ -408,8 +411,10 @@ func (c *compiler) addResources(p *Policy) error {
 	seen := map[string]bool{}
 	for i, e := range entries {
 		here := at("/resources", i)
-		if err := checkPatterns(here, []string{e.Pattern}, '/', "resource"); err != nil || seen[e.Pattern] {
-			return wrong(here+"/pattern", "resource %q: its pattern is there twice, or none", e.Pattern)
+		if _, err := canon.ParsePattern(e.Pattern, '/'); err != nil {
+			return wrong(here+"/pattern", "resource: %v", err)
+		} else if seen[e.Pattern] {
+			return wrong(here+"/pattern", "resource %q: is there twice", e.Pattern)
 		}
 		seen[e.Pattern] = true
 		if _, err := e.Sensitivity.MarshalText(); err != nil {

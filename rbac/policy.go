@@ -137,15 +137,15 @@ type Deny struct {
 	When      *Condition        `json:"when,omitempty"` // it forbids unless this is false; what cannot be evaluated forbids
 }
 
-// checkBounds reports what is wrong with the bounds of an assignment.
-func checkBounds(notBefore, notAfter time.Time) error {
-	for _, t := range []time.Time{notBefore, notAfter} {
+// checkBounds reports what is wrong with the bounds of an assignment, and with which of them.
+func checkBounds(notBefore, notAfter time.Time) (member string, err error) {
+	for i, t := range []time.Time{notBefore, notAfter} {
 		if y := t.UTC().Year(); y < 1 || y > 9999 || !canon.Time(t).Equal(t) {
-			return errors.New("a bound must be a whole number of microseconds in the years 1 to 9999")
+			return []string{"notBefore", "notAfter"}[i], errors.New("a bound must be a whole number of microseconds in the years 1 to 9999")
 		}
 	}
 	if !notAfter.IsZero() && !notAfter.After(notBefore) {
-		return errors.New("it ends before it starts")
+		return "notAfter", errors.New("it ends before it starts")
 	}
-	return nil
+	return "", nil
 }

@@ -44,8 +44,8 @@ func (c *compiler) addConstraints(p *Policy) error {
 			if e.Identity.IsZero() || e.NotAfter.IsZero() || e.Reason == "" {
 				return wrong(here, "constraint %q: an exception needs an identity, an end and a reason", def.ID)
 			}
-			if err := checkBounds(time.Time{}, e.NotAfter); err != nil {
-				return wrong(here+"/notAfter", "constraint %q: %v", def.ID, err)
+			if member, err := checkBounds(time.Time{}, e.NotAfter); err != nil {
+				return wrong(at(here, member), "constraint %q: %v", def.ID, err)
 			}
 			if _, ok := k.exceptions[idKey(e.Identity.Bytes())]; ok {
 				return wrong(here+"/identity", "constraint %q: an exception for the same identity is there already", def.ID)
