@@ -279,6 +279,9 @@ func values(t *rapid.T, prefix string, sure map[string]string) (out map[string]s
 	for _, name := range []string{"team", "level", "risk"} {
 		if of := attributes[prefix+name]; of != nil && chance(t, 70) {
 			out[name] = pick(t, of...)
+			if chance(t, 3) {
+				out[name] = ""
+			}
 		}
 		if value, ok := sure[name]; ok && !chance(t, 8) {
 			out[name] = value
