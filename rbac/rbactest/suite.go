@@ -54,8 +54,9 @@ type test func(compile compiler, x trial) (wrong string)
 // A law is what holds of every evaluator.
 type law struct {
 	claim string
-	only  func(p rbac.Policy) rbac.Policy // what the law is about; nil for any policy
-	draw  func(t *rapid.T, x trial) test  // nil if there is nothing to test
+	most  int                                         // requests to a policy, 0 for a few
+	only  func(t *rapid.T, p rbac.Policy) rbac.Policy // what the law is about; nil for any policy
+	draw  func(t *rapid.T, x trial) test              // nil if there is nothing to test
 }
 
 // An attempt is a test drawn, of several requests to the same policy.
@@ -75,10 +76,10 @@ func (l law) attempts() *rapid.Generator[attempt] {
 	return rapid.Custom(func(t *rapid.T) (a attempt) {
 		p := Policies().Draw(t, "policy")
 		if l.only != nil {
-			p = l.only(p)
+			p = l.only(t, p)
 		}
 		requests := Requests(p)
-		for range rapid.IntRange(1, 4).Draw(t, "requests") {
+		for range rapid.IntRange(1, max(4, l.most)).Draw(t, "requests") {
 			x := trial{p: p, r: requests.Draw(t, "request")}
 			x.now = Moments(p, x.r).Draw(t, "now")
 			a.trials, a.tests = append(a.trials, x), append(a.tests, l.draw(t, x))
