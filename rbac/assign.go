@@ -144,30 +144,46 @@ func (m matches) clone() matches {
 	return matches{slices.Clone(m.names), maps.Clone(m.by), slices.Clone(m.all)}
 }
 
-// lists appends the lists of those that select s.
-func (c *Compiled) lists(s *Subject, lists []list) []list {
-	if l := c.identities.get(s.ID.Bytes()); l != "" {
-		lists = append(lists, l)
+// A cursor goes through the lists of those that select a subject.
+type cursor struct {
+	subject *Subject
+	started bool
+	group   int // the next
+	name    int // of an attribute
+	match   int // the next by that attribute
+}
+
+// next returns the next list, or "" after the last. It does not allocate.
+func (c *Compiled) next(at *cursor) list {
+	s := at.subject
+	if !at.started {
+		at.started = true
+		if l := c.identities.get(s.ID.Bytes()); l != "" {
+			return l
+		}
 	}
 	if c.groups != nil {
-		for _, g := range s.Groups {
-			if l := c.groups.get(nameKey(g)); l != "" {
-				lists = append(lists, l)
+		for at.group < len(s.Groups) {
+			at.group++
+			if l := c.groups.get(nameKey(s.Groups[at.group-1])); l != "" {
+				return l
 			}
 		}
 	}
-	if len(c.matches.names) > 0 && len(s.Attributes) > 0 {
-		for _, name := range c.matches.names {
-			if v, ok := s.Attributes[name]; ok {
-				for _, i := range c.matches.by[attributeValue{name, v}] {
-					if m := &c.matches.all[i]; m.list != "" && s.holds(m.attributes) {
-						lists = append(lists, m.list)
-					}
-				}
+	for ; at.name < len(c.matches.names); at.name, at.match = at.name+1, 0 {
+		name := c.matches.names[at.name]
+		v, ok := s.Attributes[name]
+		if !ok {
+			continue
+		}
+		for by := c.matches.by[attributeValue{name, v}]; at.match < len(by); {
+			m := &c.matches.all[by[at.match]]
+			if at.match++; m.list != "" && s.holds(m.attributes) {
+				return m.list
 			}
 		}
 	}
-	return lists
+	return ""
 }
 
 // Assign returns a policy that has the assignment besides (INCITS 359 AssignUser), checked as [Compile] does, except that of all IDs only those of

@@ -142,7 +142,7 @@ func Compile(p Policy, options ...Option) (*Compiled, error) {
 			base: &base{
 				byName:    make(map[string]uint32, len(p.Roles)),
 				guards:    make([]guard, 1),
-				actions:   actions{symbols: map[string]uint32{}, known: map[string]uint32{}},
+				actions:   actions{known: map[string]uint32{}},
 				selectors: selectors{identity: map[identity.ID]uint32{}, group: map[string]uint32{}},
 			},
 			matches:    matches{by: map[attributeValue][]uint32{}},
@@ -276,8 +276,8 @@ func (c *compiler) guard(here string, mfa *MFA, when *Condition) (g guard, err e
 }
 
 func (m *MFA) check() error {
-	if _, err := m.AAL.MarshalText(); err != nil || m.MaxAge <= 0 {
-		return errors.New("mfa needs a level, and an age above zero")
+	if _, err := m.AAL.MarshalText(); err != nil || m.MaxAge <= 0 || m.MaxAge%Duration(time.Microsecond) != 0 {
+		return errors.New("mfa needs a level, and an age above zero in whole microseconds")
 	}
 	return nil
 }
@@ -499,6 +499,12 @@ func (c *compiler) addCeilings(p *Policy) error {
 			}
 		}
 		l.Kinds = slices.Clone(l.Kinds)
+		if l.AtOnce != nil {
+			l.AtOnce = new(*l.AtOnce)
+		}
+		if l.PerDay != nil {
+			l.PerDay = new(*l.PerDay)
+		}
 		c.ceilings = append(c.ceilings, l)
 	}
 	return nil
@@ -508,98 +514,17 @@ func (c *compiler) addCeilings(p *Policy) error {
 func (c *compiler) finish(p *Policy) error {
 	c.index, c.actions.known = c.indexer.finish(), nil
 	c.indexer = nil
-	var parts [][]byte
-	add := func(key string, v any) error {
-		b, err := canon.Marshal(v)
-		parts = append(parts, []byte(key), b)
-		return err
-	}
-	sorted := func(keys []string, values []any) error {
-		order := make([]int, len(keys))
-		for i := range order {
-			order[i] = i
-		}
-		slices.SortFunc(order, func(a, b int) int { return strings.Compare(keys[a], keys[b]) })
-		for _, i := range order {
-			if err := add(keys[i], values[i]); err != nil {
-				return wrong("", "%v", err)
-			}
-		}
-		return nil
-	}
-	var keys []string
-	var values []any
-	for i := range p.Denies {
-		keys, values = append(keys, "deny/"+p.Denies[i].ID), append(values, p.Denies[i])
-	}
-	for i := range p.Resources {
-		keys, values = append(keys, "resource/"+p.Resources[i].Pattern), append(values, p.Resources[i])
-	}
-	for i := range p.Protections {
-		keys, values = append(keys, "protection/"+p.Protections[i].Sensitivity.String()), append(values, p.Protections[i])
-	}
-	for i := range p.Constraints {
-		keys, values = append(keys, "constraint/"+p.Constraints[i].ID), append(values, p.Constraints[i])
-	}
-	for i := range p.Ceilings {
-		keys, values = append(keys, "ceiling/"+p.Ceilings[i].ID), append(values, p.Ceilings[i])
-	}
-	if err := sorted(keys, values); err != nil {
-		return err
-	}
-	c.shared = canon.Hash("bailiwick/rbac/shared/v1", parts...)
-	parts = [][]byte{c.shared[:]}
-	for i := range c.roles {
-		parts = append(parts, []byte(c.roles[i].name), c.roles[i].digest[:])
-	}
-	c.digest = canon.Hash("bailiwick/rbac/base/v1", parts...)
-	return nil
+	return c.sum(p)
 }
 
-// Slice returns a digest of what a holder of the role gets by it, and may not have beside it: the role and all that it inherits, as written, and the
-// constraints and ceilings that apply to it. What rests on the role, such as an approval, is void when the digest changes, and by nothing else
-// in the policy.
-func (c *Compiled) Slice(role string) ([32]byte, error) {
-	r := c.role(role)
-	if r == nil {
-		return [32]byte{}, fmt.Errorf("rbac: unknown role %q", role)
-	}
-	parts := [][]byte{[]byte(role)}
-	for _, k := range c.closure(r) {
-		parts = append(parts, c.roles[k].digest[:])
-	}
-	for _, t := range c.touches[r.touches.from:r.touches.to] {
-		parts = append(parts, c.constraints[t.constraint].digest[:])
-	}
-	for _, l := range c.ceilings {
-		if c.leads(r, c.byName[l.Role]) {
-			b, err := canon.Marshal(l)
-			if err != nil {
-				return [32]byte{}, fmt.Errorf("rbac: ceiling %q: %w", l.ID, err)
-			}
-			parts = append(parts, b)
+// Roles returns the names of all roles, sorted.
+func (c *Compiled) Roles() (names []string) {
+	if c != nil {
+		for i := range c.roles {
+			names = append(names, c.roles[i].name)
 		}
 	}
-	return canon.Hash("bailiwick/rbac/slice/v2", parts...), nil
-}
-
-// Digest returns a digest of the whole policy. The order in which a policy lists its rules does not matter to it.
-func (c *Compiled) Digest() [32]byte {
-	if c == nil {
-		return [32]byte{}
-	}
-	ids, groups := c.identities.sum(), c.groups.sum()
-	parts := [][]byte{c.digest[:], ids[:], groups[:]}
-	var byText []string
-	for _, m := range c.matches.all {
-		if m.list != "" {
-			byText = append(byText, fmt.Sprintf("%q", m.attributes)+"\n"+string(m.list))
-		}
-	}
-	for _, text := range slices.Sorted(slices.Values(byText)) {
-		parts = append(parts, []byte(text))
-	}
-	return canon.Hash("bailiwick/rbac/policy/v1", parts...)
+	return names
 }
 
 func (c *Compiled) role(name string) *role {
@@ -618,52 +543,4 @@ func (b *base) closure(r *role) []uint32 { return b.closures[r.closure.from:r.cl
 func (b *base) leads(r *role, to uint32) bool {
 	_, found := slices.BinarySearch(b.closure(r), to)
 	return found
-}
-
-// ErrNotEligible is wrapped by what [Compiled.Eligible] returns if s may not activate the role.
-var ErrNotEligible = errors.New("rbac: not eligible")
-
-// Eligible reports whether s may activate the role within the scope, a list of resource patterns: err is nil if and only if an eligible
-// assignment of s that is in time at now and not barred leads to the role and contains the whole scope. Then notAfter is the latest end among those,
-// zero if one has none. Otherwise err says what is missing, and wraps [ErrNotEligible] unless the role is unknown or the scope does not parse.
-// Conditions are not asked for: they must hold when the role is used.
-func (c *Compiled) Eligible(s *Subject, role string, scope []string, now time.Time) (notAfter time.Time, err error) {
-	r := c.role(role)
-	if r == nil {
-		return time.Time{}, fmt.Errorf("rbac: unknown role %q", role)
-	}
-	want, err := canon.ParsePatterns(scope, '/')
-	if err != nil {
-		return time.Time{}, fmt.Errorf("rbac: scope: %w", err)
-	}
-	if s == nil || s.ID.IsZero() || now.IsZero() {
-		return time.Time{}, fmt.Errorf("%w: no subject or no time", ErrNotEligible)
-	}
-	us := now.UnixMicro()
-	lists := c.lists(s, nil)
-	bars := c.staticBars(s, lists, us, nil)
-	end, held, missing := int64(0), false, "no eligible assignment"
-	for _, l := range lists {
-		for i := range l.size() {
-			of := &c.roles[l.role(i)]
-			if l.mode(i) != Eligible || !c.leads(of, c.byName[role]) {
-				continue
-			}
-			barred, excused := c.barred(bars, of)
-			switch have, err := canon.ParsePatterns(strings.Split(l.scope(i), "\n"), '/'); {
-			case us < l.notBefore(i) || us >= l.notAfter(i):
-				missing = "no eligible assignment is in time"
-			case err != nil || !have.Contains(want):
-				missing = "no eligible assignment in time contains the whole scope"
-			case barred != nil:
-				missing = fmt.Sprintf("constraint %q is broken", barred.id)
-			default:
-				end, held = max(end, min(l.notAfter(i), excused)), true
-			}
-		}
-	}
-	if !held {
-		return time.Time{}, fmt.Errorf("%w: role %q: %s", ErrNotEligible, role, missing)
-	}
-	return instant(end), nil
 }

@@ -1,6 +1,7 @@
 package rbac
 
 import (
+	"slices"
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/identity"
@@ -11,18 +12,18 @@ import (
 type evaluation struct {
 	*Compiled
 	r      *Request
-	now    time.Time
-	us     int64    // now in microseconds
+	us     int64    // the time
 	action uint32   // the symbol of the action
 	hits   []uint32 // the patterns that match the resource
 	entry  uint32   // of the catalogue, from 1; 0 for none
+	aside  bool     // MFA is not asked for
 }
 
 // A way is how a subject comes to a permission, or the best of several ways.
 type way struct {
 	held bool
-	end  time.Time // when it ends by itself; zero for never
-	by   int       // the activation, from 1; 0 for none
+	end  int64 // when it ends by itself
+	by   int   // the activation, from 1; 0 for none
 }
 
 // or returns the better of w and v: the one that ends later, of those that end at the same time one by an activation, and of those the first.
@@ -32,10 +33,9 @@ func (w way) or(v way) way {
 		return w
 	case !w.held:
 		return v
-	case !w.end.Equal(v.end):
-		if w.end.IsZero() || !v.end.IsZero() && w.end.After(v.end) {
-			return w
-		}
+	case w.end > v.end:
+		return w
+	case w.end < v.end:
 		return v
 	case v.by != 0 && (w.by == 0 || v.by < w.by):
 		return v
@@ -43,8 +43,8 @@ func (w way) or(v way) way {
 	return w
 }
 
-// Evaluate decides r at now, as the package comment lays down. It does not allocate unless a subject has more than 16 groups or so, or a
-// resource matches as many patterns.
+// Evaluate decides r at now, as the package comment lays down. It does not allocate where a resource matches at most 16 of
+// the policy's patterns, and no expression is evaluated.
 func (c *Compiled) Evaluate(r *Request, now time.Time) Decision {
 	if c == nil || r == nil || now.IsZero() || r.Subject.ID.IsZero() || r.Context.AAL > identity.AAL3 {
 		return Decision{}
@@ -54,9 +54,8 @@ func (c *Compiled) Evaluate(r *Request, now time.Time) Decision {
 			return Decision{}
 		}
 	}
-	now = now.Round(0)
-	e := evaluation{Compiled: c, r: r, now: now, us: now.UnixMicro()}
-	if e.action = c.actions.symbols[r.Action]; e.action == 0 && canon.CheckName(r.Action, ':') != nil {
+	e := evaluation{Compiled: c, r: r, us: now.UnixMicro()}
+	if e.action = c.actions.symbols.get(r.Action); e.action == 0 && canon.CheckName(r.Action, ':') != nil {
 		return Decision{}
 	}
 	var hits [16]uint32
@@ -72,61 +71,79 @@ func (c *Compiled) Evaluate(r *Request, now time.Time) Decision {
 	if !root.held {
 		return Decision{}
 	}
-	end := sooner(root.end, bound)
+	end := min(root.end, bound)
 	for i := range r.Chain {
 		w := e.link(&r.Chain[i])
 		if !w.held {
 			return Decision{}
 		}
-		end = sooner(end, w.end)
+		end = min(end, w.end)
 	}
-	d := Decision{Allowed: true, NotAfter: end}
+	d := Decision{Allowed: true, NotAfter: instant(end)}
 	if root.by != 0 {
 		d.By = r.Activations[root.by-1].ID
 	}
 	return d
 }
 
-// about returns what conditions are about.
-func (e *evaluation) about(s *Subject) About {
-	a := About{Request: e.r, Subject: s, Now: e.now, Resource: Resource{Sensitivity: Critical}}
-	if e.entry != 0 {
-		a.Resource = e.entries[e.entry-1]
+// EvaluateAll appends the decision of each request to dst, in their order, all at the same time and by the same policy.
+func (c *Compiled) EvaluateAll(dst []Decision, requests []Request, now time.Time) []Decision {
+	dst = slices.Grow(dst, len(requests))
+	for i := range requests {
+		dst = append(dst, c.Evaluate(&requests[i], now))
 	}
-	return a
+	return dst
+}
+
+var uncatalogued = Resource{Sensitivity: Critical}
+
+// resource returns what is known of the resource.
+func (e *evaluation) resource() *Resource {
+	if e.entry == 0 {
+		return &uncatalogued
+	}
+	return &e.entries[e.entry-1]
+}
+
+// holds evaluates k about s.
+func (e *evaluation) holds(k *condition, s *Subject) (truth, int64) {
+	m := matter{e.r, s, e.resource(), e.us}
+	return k.holds(&m)
 }
 
 // forbidden reports whether no deny and no past forbids the request, and until when that may be so.
-func (e *evaluation) forbidden() (until time.Time, ok bool) {
+func (e *evaluation) forbidden() (until int64, ok bool) {
+	until = never
+	denies, acts := false, false
 	for _, h := range e.hits {
 		p := &e.index.patterns[h]
 		if p.entry != 0 && (e.entry == 0 || p.entry < e.entry) {
 			e.entry = p.entry
 		}
+		denies = denies || p.denies.from != p.denies.to
+		acts = acts || p.acts.from != p.acts.to
 	}
-	for _, h := range e.hits {
-		p := &e.index.patterns[h]
-		if p.denies.from != p.denies.to {
-			if !e.undenied(&e.r.Subject, p.denies, &until) {
+	if denies {
+		for _, h := range e.hits {
+			of := e.index.patterns[h].denies
+			if of.from == of.to {
+				continue
+			}
+			if !e.undenied(&e.r.Subject, of, &until) {
 				return until, false
 			}
 			for i := range e.r.Chain {
-				if !e.undenied(&e.r.Chain[i].Subject, p.denies, &until) {
+				if !e.undenied(&e.r.Chain[i].Subject, of, &until) {
 					return until, false
 				}
 			}
 		}
 	}
-	for _, h := range e.hits {
-		if p := &e.index.patterns[h]; p.acts.from != p.acts.to {
-			return until, e.past(&until)
-		}
-	}
-	return until, true
+	return until, !acts || e.past(&until)
 }
 
 // undenied reports whether none of the denies speaks against s. What keeps one from speaking ends no later than until.
-func (e *evaluation) undenied(s *Subject, of span, until *time.Time) bool {
+func (e *evaluation) undenied(s *Subject, of span, until *int64) bool {
 	if !e.undeniedBy(0, s, of, until) {
 		return false
 	}
@@ -150,7 +167,7 @@ func (e *evaluation) undenied(s *Subject, of span, until *time.Time) bool {
 	return true
 }
 
-func (e *evaluation) undeniedBy(selector uint32, s *Subject, of span, until *time.Time) bool {
+func (e *evaluation) undeniedBy(selector uint32, s *Subject, of span, until *int64) bool {
 	for _, p := range e.postings(of, selector) {
 		if p.owner != selector {
 			break
@@ -162,12 +179,11 @@ func (e *evaluation) undeniedBy(selector uint32, s *Subject, of span, until *tim
 		if k == nil {
 			return false
 		}
-		about := e.about(s)
-		truth, end := k.holds(&about)
+		truth, end := e.holds(k, s)
 		if truth != no {
 			return false
 		}
-		*until = sooner(*until, end)
+		*until = min(*until, end)
 	}
 	return true
 }
@@ -190,7 +206,7 @@ func (e *evaluation) postings(of span, owner uint32) []posting {
 }
 
 // past reports whether the subject's past does not forbid the request.
-func (e *evaluation) past(until *time.Time) bool {
+func (e *evaluation) past(until *int64) bool {
 	var few [4]bar
 	bars := few[:0] // constraints that the request is an act under, and the members that it and the past are
 	concern := func(action string, symbol uint32, first bool) {
@@ -217,23 +233,26 @@ func (e *evaluation) past(until *time.Time) bool {
 	if len(bars) == 0 {
 		return true
 	}
-	if e.r.Past == nil {
-		return false
-	}
-	for _, act := range e.r.Past.Actions {
-		concern(act, e.Compiled.actions.symbols[act], false)
+	if e.r.Past == nil { // it could have been all of it
+		for i := range bars {
+			bars[i].members = 1<<maxMembers - 1
+		}
+	} else {
+		for _, act := range e.r.Past.Actions {
+			concern(act, e.Compiled.actions.symbols.get(act), false)
+		}
 	}
 	for _, x := range e.broken(bars, e.r.Subject.ID.Bytes(), e.us) {
 		if x.excused == 0 {
 			return false
 		}
-		*until = sooner(*until, instant(x.excused))
+		*until = min(*until, x.excused)
 	}
 	return true
 }
 
 // granted returns whether and until when the permission is granted through t, for s.
-func (e *evaluation) granted(t *role, s *Subject) (held bool, end time.Time) {
+func (e *evaluation) granted(t *role, s *Subject) (held bool, end int64) {
 	closure := e.closure(t)
 	plain := t.guard == 0 && len(e.protections) == 0
 	var outer way // what t and the protections ask for
@@ -251,7 +270,7 @@ func (e *evaluation) granted(t *role, s *Subject) (held bool, end time.Time) {
 					continue
 				}
 				if plain && e.roles[p.owner].guard == 0 {
-					return true, time.Time{}
+					return true, never
 				}
 				if !e.through(t, &e.roles[p.owner], s, &outer, &held, &end) {
 					return held, end
@@ -268,7 +287,7 @@ func (e *evaluation) granted(t *role, s *Subject) (held bool, end time.Time) {
 					continue
 				}
 				if plain && e.roles[k].guard == 0 {
-					return true, time.Time{}
+					return true, never
 				}
 				if !e.through(t, &e.roles[k], s, &outer, &held, &end) {
 					return held, end
@@ -296,18 +315,15 @@ func within(list []uint32, n uint32) bool {
 }
 
 // through adds the way from t to its junior k, whose permission matches. It returns false if no other way can be better.
-func (e *evaluation) through(t, k *role, s *Subject, outer *way, held *bool, end *time.Time) bool {
+func (e *evaluation) through(t, k *role, s *Subject, outer *way, held *bool, end *int64) bool {
 	if outer.by == 0 { // not asked yet
 		outer.by = 1
 		outer.held, outer.end = e.met(&e.guards[t.guard], s)
-		sensitivity := Critical
-		if e.entry != 0 {
-			sensitivity = e.entries[e.entry-1].Sensitivity
-		}
+		sensitivity := e.resource().Sensitivity
 		for i := range e.protections {
 			if p := &e.protections[i]; outer.held && p.sensitivity <= sensitivity {
 				met, until := e.met(&p.guard, s)
-				outer.held, outer.end = met, sooner(outer.end, until)
+				outer.held, outer.end = met, min(outer.end, until)
 			}
 		}
 	}
@@ -315,47 +331,45 @@ func (e *evaluation) through(t, k *role, s *Subject, outer *way, held *bool, end
 		return false
 	}
 	if met, until := e.met(&e.guards[k.guard], s); met {
-		until = sooner(until, outer.end)
+		until = min(until, outer.end)
 		if !*held {
 			*held, *end = true, until
 		} else {
-			*end = later(*end, until)
+			*end = max(*end, until)
 		}
 	}
-	return !*held || !end.IsZero()
+	return !*held || *end != never
 }
 
 // met reports whether what the guard asks for holds for s, and until when.
-func (e *evaluation) met(g *guard, s *Subject) (bool, time.Time) {
+func (e *evaluation) met(g *guard, s *Subject) (bool, int64) {
 	if g.mfa == nil && g.when == nil {
-		return true, time.Time{}
+		return true, never
 	}
-	met, end := g.mfa.met(&e.r.Context, e.now)
-	if g.mfa == nil {
-		end = time.Time{}
+	met, end := true, int64(never)
+	if g.mfa != nil && !e.aside {
+		met, end = g.mfa.met(&e.r.Context, e.us)
 	}
 	if !met || g.when == nil {
 		return met, end
 	}
-	about := e.about(s)
-	truth, until := g.when.holds(&about)
-	return truth == yes, sooner(end, until)
+	truth, until := e.holds(g.when, s)
+	return truth == yes, min(end, until)
 }
 
 // usable reports whether rule i of l is in time, its scope matches and its condition is true, and until when.
-func (e *evaluation) usable(l list, i int, s *Subject) (bool, time.Time) {
-	if e.us < l.notBefore(i) || e.us >= l.notAfter(i) || !scopeMatches(l.scope(i), e.r.Resource) {
-		return false, time.Time{}
+func (e *evaluation) usable(l list, i int, s *Subject) (bool, int64) {
+	if !l.inTime(i, e.us) || !scopeMatches(l.scope(i), e.r.Resource) {
+		return false, 0
 	}
-	end := instant(l.notAfter(i))
+	end := l.notAfter(i)
 	if digest := l.cond(i); digest != "" {
-		about := e.about(s)
 		k := e.conditions[digest]
 		if k == nil {
 			return false, end
 		}
-		truth, until := k.holds(&about)
-		return truth == yes, sooner(end, until)
+		truth, until := e.holds(k, s)
+		return truth == yes, min(end, until)
 	}
 	return true, end
 }
@@ -387,18 +401,20 @@ func (e *evaluation) link(l *Link) (best way) {
 		return best
 	}
 	s := &l.Subject
-	var few [16]list
-	var fewBars [4]bar
-	lists := e.lists(s, few[:0])
-	bars := e.staticBars(s, lists, e.us, fewBars[:0])
-	for _, of := range lists {
+	var bars []bar
+	if e.static {
+		var few [4]bar
+		bars = e.staticBars(s, e.us, few[:0])
+	}
+	at := cursor{subject: s}
+	for of := e.next(&at); of != ""; of = e.next(&at) {
 		for i := range of.size() {
 			ok, end := e.usable(of, i, s)
 			if !ok {
 				continue
 			}
 			best = best.or(e.via(&e.roles[of.role(i)], s, bars, end))
-			if best.held && best.end.IsZero() {
+			if best.held && best.end == never {
 				return best
 			}
 		}
@@ -407,16 +423,16 @@ func (e *evaluation) link(l *Link) (best way) {
 }
 
 // via returns the way through t, unless bars keep it from giving anything.
-func (e *evaluation) via(t *role, s *Subject, bars []bar, end time.Time) way {
+func (e *evaluation) via(t *role, s *Subject, bars []bar, end int64) way {
 	if len(bars) > 0 {
 		barred, excused := e.barred(bars, t)
 		if barred != nil {
 			return way{}
 		}
-		end = sooner(end, instant(excused))
+		end = min(end, excused)
 	}
 	held, until := e.granted(t, s)
-	return way{held: held, end: sooner(end, until)}
+	return way{held: held, end: min(end, until)}
 }
 
 // A live activation is one that is in time, whose scope matches and whose role is not barred.
@@ -429,15 +445,23 @@ type live struct {
 // root returns the best way of the subject.
 func (e *evaluation) root() (best way) {
 	s := &e.r.Subject
-	var few [16]list
-	var fewStatic, fewDynamic [4]bar
-	lists := e.lists(s, few[:0])
-	static := e.staticBars(s, lists, e.us, fewStatic[:0])
-	dynamic := e.dynamicBars(lists, fewDynamic[:0])
-	var fewLive [4]live
+	var static, dynamic []bar
+	if e.static {
+		var few [4]bar
+		static = e.staticBars(s, e.us, few[:0])
+	}
+	if e.dynamic {
+		var few [4]bar
+		dynamic = e.dynamicBars(few[:0])
+	}
 	var activations []live
-	asked := false
-	for _, of := range lists {
+	asked := len(e.r.Activations) == 0
+	if !asked {
+		var few [4]live
+		activations = few[:0]
+	}
+	at := cursor{subject: s}
+	for of := e.next(&at); of != ""; of = e.next(&at) {
 		for i := range of.size() {
 			mode := of.mode(i)
 			if mode == Active && e.r.Only || mode == Eligible && len(e.r.Activations) == 0 {
@@ -453,22 +477,22 @@ func (e *evaluation) root() (best way) {
 				if barred != nil {
 					continue
 				}
-				end = sooner(end, instant(excused))
+				end = min(end, excused)
 			}
 			if mode == Active {
 				w := e.via(t, s, dynamic, end)
-				if best = best.or(w); best.held && best.end.IsZero() {
+				if best = best.or(w); best.held && best.end == never {
 					return best
 				}
 				continue
 			}
 			if !asked {
-				activations, asked = e.live(s, dynamic, fewLive[:0]), true
+				activations, asked = e.live(s, dynamic, activations), true
 			}
 			for _, g := range activations {
 				if e.leads(t, g.role) {
 					w := g.way
-					w.end, w.by = sooner(w.end, end), g.place
+					w.end, w.by = min(w.end, end), g.place
 					best = best.or(w)
 				}
 			}
@@ -488,7 +512,7 @@ func (e *evaluation) live(s *Subject, bars []bar, out []live) []live {
 		if !ok {
 			continue
 		}
-		if w := e.via(&e.roles[place], s, bars, g.NotAfter.Round(0)); w.held {
+		if w := e.via(&e.roles[place], s, bars, micros(g.NotAfter, never)); w.held {
 			out = append(out, live{i + 1, place, w})
 		}
 	}
@@ -496,17 +520,15 @@ func (e *evaluation) live(s *Subject, bars []bar, out []live) []live {
 }
 
 func (e *evaluation) inTime(g *Activation) bool {
-	return !g.NotAfter.IsZero() && !e.now.Before(g.NotBefore) && e.now.Before(g.NotAfter)
+	return !g.NotAfter.IsZero() && micros(g.NotBefore, always) <= e.us && e.us < micros(g.NotAfter, always)
 }
 
 // dynamicBars returns the dynamic constraints that the subject breaks by what it has active.
-func (e *evaluation) dynamicBars(lists []list, bars []bar) []bar {
-	if !e.dynamic {
-		return bars
-	}
-	for _, l := range lists {
+func (e *evaluation) dynamicBars(bars []bar) []bar {
+	at := cursor{subject: &e.r.Subject}
+	for l := e.next(&at); l != ""; l = e.next(&at) {
 		for i := range l.size() {
-			if l.mode(i) == Active && e.us >= l.notBefore(i) && e.us < l.notAfter(i) {
+			if l.mode(i) == Active && l.inTime(i, e.us) {
 				bars = e.bar(bars, &e.roles[l.role(i)], Dynamic)
 			}
 		}

@@ -69,6 +69,28 @@ func BenchmarkQuick(b *testing.B) {
 				}
 			}
 		})
+		floor := map[identity.ID]map[string]bool{}
+		what := map[string]map[string]map[string]bool{}
+		for i := range n * 10 {
+			floor[qid(i)] = map[string]bool{fmt.Sprintf("group%d", i/10): true}
+		}
+		for i := range n {
+			what[fmt.Sprintf("group%d", i)] = map[string]map[string]bool{fmt.Sprintf("data%d", i): {"read": true}}
+		}
+		b.Run(fmt.Sprint("floor", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				ok := false
+				for role := range floor[r.Subject.ID] {
+					if what[role][r.Resource][r.Action] {
+						ok = true
+					}
+				}
+				if !ok {
+					b.Fatal()
+				}
+			}
+		})
 		d := r
 		d.Resource = "data51"
 		b.Run(fmt.Sprint("deny", n), func(b *testing.B) {
@@ -89,6 +111,23 @@ func BenchmarkQuick(b *testing.B) {
 			i := 0
 			for b.Loop() {
 				if i++; !c.Evaluate(&rs[i%len(rs)], now).Allowed {
+					b.Fatal()
+				}
+			}
+		})
+		b.Run(fmt.Sprint("randomfloor", n), func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				i++
+				r := &rs[i%len(rs)]
+				ok := false
+				for role := range floor[r.Subject.ID] {
+					if what[role][r.Resource][r.Action] {
+						ok = true
+					}
+				}
+				if !ok {
 					b.Fatal()
 				}
 			}

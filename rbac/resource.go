@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/bailiwick-go/bailiwick/identity"
+	"github.com/bailiwick-go/bailiwick/internal/canon"
 )
 
 // A Resource is an entry of the catalogue: what is known of the resources that a pattern matches. Of several entries that match a
@@ -55,4 +56,33 @@ type Protection struct {
 	Sensitivity Sensitivity `json:"sensitivity"`
 	MFA         *MFA        `json:"mfa,omitempty"`
 	When        *Condition  `json:"when,omitempty"`
+}
+
+// Sensitivity returns the highest sensitivity that a resource within the scope may have, a list of patterns. What is not canonical, no policy and no scope are
+// Critical.
+func (c *Compiled) Sensitivity(scope ...string) (highest Sensitivity) {
+	want, err := canon.ParsePatterns(scope, '/')
+	if c == nil || err != nil {
+		return Critical
+	}
+	for _, w := range want {
+		highest = max(highest, c.sensitivity(w))
+	}
+	return highest
+}
+
+func (c *Compiled) sensitivity(w canon.Pattern) (highest Sensitivity) {
+	for _, e := range c.entries { // the most specific first
+		p, err := canon.ParsePattern(e.Pattern, '/')
+		if err != nil {
+			return Critical
+		}
+		if p.Overlaps(w) {
+			highest = max(highest, e.Sensitivity)
+		}
+		if p.Contains(w) { // whatever comes after it describes none of w
+			return highest
+		}
+	}
+	return Critical
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/internal/canon"
 )
 
@@ -17,7 +18,8 @@ type constraint struct {
 	cardinality int
 	exceptions  map[idKey]int64
 	digest      [32]byte
-	def         Constraint
+	roles       []string // either these or permissions
+	permissions []Permission
 }
 
 // A touch is which members of a constraint's set, by bit, having a role is to have. The touches of a role are sorted by constraint.
@@ -54,7 +56,10 @@ func (c *compiler) addConstraints(p *Policy) error {
 		if err != nil {
 			return wrong(here, "constraint %q: %v", def.ID, err)
 		}
-		k.digest, k.def = canon.Hash("bailiwick/rbac/constraint/v1", b), def
+		k.digest, k.roles = canon.Hash("bailiwick/rbac/constraint/v1", b), slices.Clone(def.Roles)
+		for _, p := range def.Permissions {
+			k.permissions = append(k.permissions, Permission{slices.Clone(p.Actions), slices.Clone(p.Resources)})
+		}
 		c.static, c.dynamic = c.static || k.kind == Static, c.dynamic || k.kind == Dynamic
 		if k.kind == History {
 			for m, member := range def.Permissions {
@@ -116,10 +121,10 @@ func (c *compiler) touch(p *Policy) error {
 	}
 	var sets [][]duty
 	for i, k := range c.constraints {
-		for m, name := range k.def.Roles {
+		for m, name := range k.roles {
 			set(c.byName[name], i, m)
 		}
-		sets = append(sets, duties(k.def.Permissions))
+		sets = append(sets, duties(k.permissions))
 	}
 	if slices.ContainsFunc(sets, func(s []duty) bool { return len(s) > 0 }) {
 		for i := range p.Roles {
@@ -201,14 +206,12 @@ func (b *base) broken(bars []bar, id idKey, us int64) []bar {
 	return kept
 }
 
-// staticBars returns the static constraints that s breaks by what the lists assign to it.
-func (c *Compiled) staticBars(s *Subject, lists []list, us int64, bars []bar) []bar {
-	if !c.static {
-		return bars
-	}
-	for _, l := range lists {
+// staticBars returns the static constraints that s breaks by what is assigned to it.
+func (c *Compiled) staticBars(s *Subject, us int64, bars []bar) []bar {
+	at := cursor{subject: s}
+	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if r := &c.roles[l.role(i)]; r.touches.from != r.touches.to && us >= l.notBefore(i) && us < l.notAfter(i) {
+			if r := &c.roles[l.role(i)]; r.touches.from != r.touches.to && l.inTime(i, us) {
 				bars = c.bar(bars, r, Static)
 			}
 		}
@@ -250,9 +253,10 @@ func (c *Compiled) Violations(s *Subject, now time.Time) (out []Conflict) {
 	}
 	var roles []uint32
 	us := now.UnixMicro()
-	for _, l := range c.lists(s, nil) {
+	at := cursor{subject: s}
+	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if us >= l.notBefore(i) && us < l.notAfter(i) {
+			if l.inTime(i, us) {
 				roles = append(roles, l.role(i))
 			}
 		}
@@ -274,9 +278,10 @@ func (c *Compiled) Conflicts(s *Subject, active []string, role string, now time.
 			roles = append(roles, i)
 		}
 	}
-	for _, l := range c.lists(s, nil) {
+	at := cursor{subject: s}
+	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if l.mode(i) == Active && us >= l.notBefore(i) && us < l.notAfter(i) {
+			if l.mode(i) == Active && l.inTime(i, us) {
 				roles = append(roles, l.role(i))
 			}
 		}
@@ -303,7 +308,7 @@ func (c *Compiled) conflicts(id idKey, kind ConstraintKind, roles []uint32, us i
 			continue
 		}
 		v := Conflict{Constraint: k.id, Kind: k.kind}
-		for m := range len(k.def.Roles) + len(k.def.Permissions) {
+		for m := range len(k.roles) + len(k.permissions) {
 			if x.members>>m&1 != 0 {
 				v.Members = append(v.Members, k.member(m))
 			}
@@ -320,9 +325,40 @@ func (c *Compiled) conflicts(id idKey, kind ConstraintKind, roles []uint32, us i
 
 // member returns the m-th member of the set in words.
 func (k *constraint) member(m int) string {
-	if m < len(k.def.Roles) {
-		return k.def.Roles[m]
+	if m < len(k.roles) {
+		return k.roles[m]
 	}
-	p := k.def.Permissions[m]
+	p := k.permissions[m]
 	return strings.Join(p.Actions, ", ") + " on " + strings.Join(p.Resources, ", ")
+}
+
+// Historic reports whether a history constraint concerns the action on the resource, so that the past has to be known to allow it.
+func (c *Compiled) Historic(action, resource string) bool {
+	if c == nil {
+		return false
+	}
+	hits, _ := c.index.match(resource, nil)
+	for _, h := range hits {
+		s := c.index.patterns[h].acts
+		for _, p := range c.index.postings[s.from:s.to] {
+			if c.actions.sets[p.actions].match(c.actions.symbols.get(action), action) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Ceilings returns the ceilings that activating the role counts towards, for an identity of the kind.
+func (c *Compiled) Ceilings(role string, kind identity.Kind) (out []Ceiling) {
+	r := c.role(role)
+	if r == nil {
+		return nil
+	}
+	for _, l := range c.ceilings {
+		if c.leads(r, c.byName[l.Role]) && (len(l.Kinds) == 0 || slices.Contains(l.Kinds, kind)) {
+			out = append(out, l)
+		}
+	}
+	return out
 }

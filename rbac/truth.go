@@ -11,6 +11,8 @@ import (
 	"github.com/bailiwick-go/bailiwick/identity"
 )
 
+// Times are microseconds since 1970 here, rounded down; see micros.
+
 // A truth is what a condition is. The zero truth is unknown.
 type truth int8
 
@@ -25,6 +27,14 @@ func truthOf(b bool) truth {
 		return yes
 	}
 	return no
+}
+
+// A matter is what a condition is evaluated about. It is an [About] of pointers, so that nothing leaves the stack where there are no expressions.
+type matter struct {
+	request  *Request
+	subject  *Subject
+	resource *Resource
+	us       int64 // the time
 }
 
 // A condition is a [Condition] that was compiled.
@@ -80,45 +90,26 @@ var sources = map[string]source{
 	"resource.owner": resourceOwner, "resource.ownerGroup": resourceOwnerGroup, "context.session": contextSession, "action.name": actionName,
 }
 
-// sooner returns the earlier of two ends, of which zero is never.
-func sooner(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// later returns the later of two ends, of which zero is never.
-func later(a, b time.Time) time.Time {
-	if a.IsZero() || b.IsZero() {
-		return time.Time{}
-	}
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
 // A junction joins the truths of several conditions of which all must hold, and when the outcome may change.
 type junction struct {
 	truth truth
-	until time.Time
+	until int64
 }
 
-var allOfNone = junction{truth: yes}
+var allOfNone = junction{yes, never}
 
 // and joins one more.
-func (j junction) and(t truth, until time.Time) junction {
+func (j junction) and(t truth, until int64) junction {
 	switch {
 	case j.truth == no && t == no:
-		j.until = later(j.until, until)
+		j.until = max(j.until, until)
 	case t == no:
 		j = junction{no, until}
 	case j.truth == no || j.truth == unknown:
 	case t == unknown:
-		j = junction{unknown, time.Time{}}
+		j = junction{unknown, never}
 	default:
-		j.until = sooner(j.until, until)
+		j.until = min(j.until, until)
 	}
 	return j
 }
@@ -134,66 +125,66 @@ func (t truth) not() truth {
 }
 
 // holds returns what k is, and when that may change by itself. A nil condition holds.
-func (k *condition) holds(about *About) (truth, time.Time) {
+func (k *condition) holds(m *matter) (truth, int64) {
 	if k == nil {
-		return yes, time.Time{}
+		return yes, never
 	}
 	all := allOfNone
 	if len(k.hours) > 0 {
 		none := allOfNone // that it is in none of them
 		for i := range k.hours {
-			in, until := k.hours[i].in(about.Now)
+			in, until := k.hours[i].in(m.us)
 			none = none.and(truthOf(!in), until)
 		}
 		all = all.and(none.truth.not(), none.until)
 	}
 	if len(k.networks) > 0 {
-		all = all.and(k.inNetworks(about.Request.Context.Network), time.Time{})
+		all = all.and(k.inNetworks(m.request.Context.Network), never)
 	}
 	if k.mfa != nil {
-		met, until := k.mfa.met(&about.Request.Context, about.Now)
+		met, until := k.mfa.met(&m.request.Context, m.us)
 		if !met {
-			until = time.Time{}
+			until = never
 		}
 		all = all.and(truthOf(met), until)
 	}
 	if k.kinds != 0 {
 		t := unknown
-		if about.Subject.Kind != 0 {
-			t = truthOf(k.kinds>>about.Subject.Kind&1 != 0)
+		if m.subject.Kind != 0 {
+			t = truthOf(k.kinds>>m.subject.Kind&1 != 0)
 		}
-		all = all.and(t, time.Time{})
+		all = all.and(t, never)
 	}
 	for i := range k.comparisons {
-		all = all.and(k.comparisons[i].holds(about), time.Time{})
+		all = all.and(k.comparisons[i].holds(m), never)
 	}
 	if len(k.any) > 0 {
 		none := allOfNone
 		for i := range k.any {
-			t, until := k.any[i].holds(about)
+			t, until := k.any[i].holds(m)
 			none = none.and(t.not(), until)
 		}
 		all = all.and(none.truth.not(), none.until)
 	}
 	if k.not != nil {
-		t, until := k.not.holds(about)
+		t, until := k.not.holds(m)
 		all = all.and(t.not(), until)
 	}
 	if k.expression != nil {
-		all = all.and(expressed(k.expression, about), time.Time{})
+		all = all.and(expressed(k.expression, m), never)
 	}
 	return all.truth, all.until
 }
 
 // expressed calls x.
-func expressed(x Expression, about *About) (t truth) {
+func expressed(x Expression, m *matter) (t truth) {
 	defer func() {
 		if recover() != nil {
 			t = unknown
 		}
 	}()
-	given := *about // so that what it does to its own hurts nobody, and about stays where it is
-	held, err := x.Holds(&given)
+	request, subject := *m.request, *m.subject // copies, so that those of evaluations without expressions stay on the stack
+	held, err := x.Holds(&About{&request, &subject, *m.resource, time.UnixMicro(m.us).UTC()})
 	if err != nil {
 		return unknown
 	}
@@ -213,33 +204,30 @@ func (k *condition) inNetworks(a netip.Addr) truth {
 	return no
 }
 
-// met reports whether the authentication is what m asks for, and until when it is. A nil MFA asks for nothing.
-func (m *MFA) met(c *Context, now time.Time) (bool, time.Time) {
-	if m == nil {
-		return true, time.Time{}
-	}
-	at := c.AuthenticatedAt.Round(0)
-	until := at.Add(time.Duration(m.MaxAge))
-	return c.AAL >= m.AAL && !at.IsZero() && !at.After(now) && !now.After(until), until
+// met reports whether the authentication is what m asks for, and until when it is.
+func (m *MFA) met(c *Context, us int64) (bool, int64) {
+	at := micros(c.AuthenticatedAt, never)
+	until := at + int64(m.MaxAge)/int64(time.Microsecond)
+	return c.AAL >= m.AAL && at <= us && us <= until, until
 }
 
-// in reports whether now is in h, and when that changes next.
-func (h *hours) in(now time.Time) (bool, time.Time) {
+// in reports whether the instant is in h, and when that changes next.
+func (h *hours) in(us int64) (bool, int64) {
 	if h.days == 1<<7-1 && h.to-h.from == 24*60 {
-		return true, time.Time{}
+		return true, never
 	}
-	in := h.at(now)
-	at := now
+	at := time.UnixMicro(us)
+	in := h.at(at)
 	// Between two bounds and two changes of the zone's offset nothing changes. A window is a day long at most, so that what has not changed
 	// after that many bounds does not.
 	for range 64 {
 		next := h.bound(at)
 		if h.at(next) != in {
-			return in, next.UTC()
+			return in, next.UnixMicro()
 		}
 		at = next
 	}
-	return in, time.Time{}
+	return in, never
 }
 
 // at reports whether the wall clock is in h at t.
@@ -292,42 +280,42 @@ func (v value) is(text string) bool {
 	return string(s[:]) == text
 }
 
-func (a attribute) value(about *About) (v value) {
+func (a attribute) value(m *matter) (v value) {
 	switch a.source {
 	case subjectID:
-		return value{"", about.Subject.ID, true}
+		return value{"", m.subject.ID, true}
 	case subjectKind:
-		return value{about.Subject.Kind.String(), identity.ID{}, about.Subject.Kind != 0}
+		return value{m.subject.Kind.String(), identity.ID{}, m.subject.Kind != 0}
 	case subjectAttribute:
-		v.text, v.ok = about.Subject.Attributes[a.name]
+		v.text, v.ok = m.subject.Attributes[a.name]
 	case resourceName:
-		return value{about.Request.Resource, identity.ID{}, true}
+		return value{m.request.Resource, identity.ID{}, true}
 	case resourceSensitivity:
-		return value{about.Resource.Sensitivity.String(), identity.ID{}, true}
+		return value{m.resource.Sensitivity.String(), identity.ID{}, true}
 	case resourceOwner:
-		return value{"", about.Resource.Owner, !about.Resource.Owner.IsZero()}
+		return value{"", m.resource.Owner, !m.resource.Owner.IsZero()}
 	case resourceOwnerGroup:
-		return value{about.Resource.OwnerGroup, identity.ID{}, about.Resource.OwnerGroup != ""}
+		return value{m.resource.OwnerGroup, identity.ID{}, m.resource.OwnerGroup != ""}
 	case resourceAttribute:
-		v.text, v.ok = about.Resource.Attributes[a.name]
+		v.text, v.ok = m.resource.Attributes[a.name]
 	case contextSession:
-		return value{about.Request.Context.Session, identity.ID{}, about.Request.Context.Session != ""}
+		return value{m.request.Context.Session, identity.ID{}, m.request.Context.Session != ""}
 	case contextAttribute:
-		v.text, v.ok = about.Request.Context.Attributes[a.name]
+		v.text, v.ok = m.request.Context.Attributes[a.name]
 	case actionName:
-		return value{about.Request.Action, identity.ID{}, true}
+		return value{m.request.Action, identity.ID{}, true}
 	}
 	return v
 }
 
-func (c *comparison) holds(about *About) truth {
-	v := c.of.value(about)
+func (c *comparison) holds(m *matter) truth {
+	v := c.of.value(m)
 	if !v.ok {
 		return unknown
 	}
 	switch {
 	case c.equals.source != noSource:
-		w := c.equals.value(about)
+		w := c.equals.value(m)
 		switch {
 		case !w.ok:
 			return unknown
