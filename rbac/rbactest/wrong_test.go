@@ -240,10 +240,19 @@ var wrongs = []wrong{
 		}
 	}},
 	{name: "the end of an authentication is excluded", change: func(x *trial) {
-		x.r.Context.AuthenticatedAt = x.r.Context.AuthenticatedAt.Add(-time.Nanosecond)
-	}, edit: func(_ trial, d *rbac.Decision) {
-		if d.NotAfter.Nanosecond()%1000 == 999 {
-			d.NotAfter = d.NotAfter.Add(time.Nanosecond)
+		for _, r := range x.p.Roles {
+			if r.MFA != nil && whole(x.r.Context.AuthenticatedAt).Add(time.Duration(r.MFA.MaxAge)).Equal(whole(x.now)) {
+				x.r.Context.AAL = 0
+			}
+		}
+	}},
+	{name: "times count in nanoseconds", change: func(x *trial) {
+		for i := range x.r.Activations {
+			if g := &x.r.Activations[i]; !x.now.Before(g.NotAfter) {
+				g.NotAfter = x.now
+			} else if !whole(x.now).Before(whole(g.NotAfter)) {
+				g.NotAfter = x.now.Add(time.Microsecond)
+			}
 		}
 	}},
 	{name: "only the role that is held asks for MFA", change: func(x *trial) {
