@@ -116,7 +116,7 @@ func (w world) mfa(m *rbac.MFA) judgement {
 	if m == nil || w.allMFA {
 		return judgement{truth: yes}
 	}
-	at := w.r.Context.AuthenticatedAt.Round(0)
+	at := w.r.Context.AuthenticatedAt
 	end := at.Add(time.Duration(m.MaxAge))
 	if w.r.Context.AAL < m.AAL || at.IsZero() || w.now.Before(at) || w.now.After(end) {
 		if at.After(w.now) {
@@ -159,10 +159,7 @@ func (w world) comparison(x rbac.Comparison, s rbac.Subject) truth {
 	if err != nil {
 		return unknown
 	}
-	if x.AtLeast != nil {
-		return truthOf(n >= *x.AtLeast)
-	}
-	return truthOf(x.AtMost != nil && n <= *x.AtMost)
+	return truthOf((x.AtLeast == nil || n >= *x.AtLeast) && (x.AtMost == nil || n <= *x.AtMost))
 }
 
 // attribute returns the value of an attribute; not ok if it is not there.
@@ -199,7 +196,7 @@ func judgeHours(h rbac.Hours, now time.Time) judgement {
 	if err != nil {
 		return judgement{truth: unknown}
 	}
-	now = now.Round(0).In(zone)
+	now = now.In(zone)
 	in := within(h, now)
 	t := now.Truncate(time.Minute)
 	for range hoursHorizon {
