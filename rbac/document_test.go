@@ -273,7 +273,7 @@ func TestPolicyErrorIsReadAndUnwrapped(t *testing.T) {
 		"rbac: cause":                          {Err: cause},
 		"rbac: /a/0: cause":                    {Pointer: "/a/0", Err: cause},
 		"rbac: line 2, column 3: cause (/a/0)": {Pointer: "/a/0", Line: 2, Column: 3, Err: cause},
-		"jit: line 2, column 3: rbac: cause":   {Package: "jit", Line: 2, Column: 3, Err: cause},
+		"jit: line 2, column 3: cause":         {Package: "jit", Line: 2, Column: 3, Err: cause},
 		"rbac: what is wrong is not known":     {},
 	} {
 		if e.Error() != want || !errors.Is(e, e.Err) && e.Err != nil {
