@@ -27,6 +27,7 @@ var Table = []Row{
 	{"audit/trail", "audit audit/merkle identity internal/canon", "", "its index is made of the log alone: it knows no ledger and no records"},
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
 	{"rbac", "identity internal/canon", "", "deciding is pure: values in, values out"},
+	{"rbac/incits359", "identity rbac", "", "the standard's words for what rbac decides, and nothing that only rbac could know"},
 	{"lifecycle", "identity audit internal/canon", "internal/faulty", ""},
 	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "internal/faulty", ""},
 	{"credentials", "identity audit internal/canon", "internal/faulty", "what a grant allows comes through credentials.Live"},
