@@ -20,6 +20,7 @@ func (c *compiler) addAssignments(p *Policy) error {
 	}
 	var ids []bound[idKey]
 	var groups []bound[nameKey]
+	matched := map[string]*matching{}
 	seen := make(map[string]bool, len(p.Assignments))
 	for i := range p.Assignments {
 		a, here := &p.Assignments[i], at("/assignments", i)
@@ -34,18 +35,23 @@ func (c *compiler) addAssignments(p *Policy) error {
 		case a.Group != "":
 			groups = append(groups, bound[nameKey]{nameKey(a.Group), r, i})
 		case len(attributes) > 0:
-			c.matches.put(attributes, func(rules []rule) []rule { return append(rules, r) })
+			text := fmt.Sprintf("%q", attributes)
+			if matched[text] == nil {
+				matched[text] = &matching{attributes: attributes}
+			}
+			matched[text].rules = append(matched[text].rules, r)
 		default:
 			ids = append(ids, bound[idKey]{a.Identity.Bytes(), r, i})
 		}
 	}
 	clear(seen)
+	for _, text := range slices.Sorted(maps.Keys(matched)) {
+		c.matches.add(matched[text].attributes, pack(matched[text].rules))
+	}
 	slices.SortFunc(ids, func(a, b bound[idKey]) int { return cmp.Or(a.key.compare(b.key), strings.Compare(a.id, b.id)) })
 	slices.SortFunc(groups, func(a, b bound[nameKey]) int { return cmp.Or(a.key.compare(b.key), strings.Compare(a.id, b.id)) })
 
-	var idKeys []idKey
-	var nameKeys []nameKey
-	var lists []list
+	var people []entry[idKey]
 	var rules []rule
 	for i, b := range ids {
 		if rules = append(rules, b.rule); i+1 == len(ids) || ids[i+1].key != b.key {
@@ -53,18 +59,24 @@ func (c *compiler) addAssignments(p *Policy) error {
 			if k := c.breaks(b.key, l); k != nil {
 				return wrong(at("/assignments", b.place), "assignment %q: its identity breaks constraint %q", b.id, k.id)
 			}
-			idKeys, lists, rules = append(idKeys, b.key), append(lists, l), rules[:0]
+			people, rules = append(people, entry[idKey]{b.key, l}), rules[:0]
 		}
 	}
-	c.identities = build(idKeys, lists, 0)
-	lists = nil
+	c.identities = build(people, 0)
+	var bands []entry[nameKey]
 	for i, b := range groups {
 		if rules = append(rules, b.rule); i+1 == len(groups) || groups[i+1].key != b.key {
-			nameKeys, lists, rules = append(nameKeys, b.key), append(lists, pack(rules)), rules[:0]
+			bands, rules = append(bands, entry[nameKey]{b.key, pack(rules)}), rules[:0]
 		}
 	}
-	c.groups = build(nameKeys, lists, 0)
+	c.groups = build(bands, 0)
 	return nil
+}
+
+// A matching is the assignments with the same attributes.
+type matching struct {
+	attributes []attributeValue
+	rules      []rule
 }
 
 // compileAssignment checks a and returns what is kept of it. Its condition is added to c's.
@@ -80,8 +92,8 @@ func (c *compiler) compileAssignment(here string, a *Assignment) (r rule, attrib
 	if _, err := a.Mode.MarshalText(); err != nil {
 		return r, nil, wrong(here+"/mode", "assignment %q: invalid mode", a.ID)
 	}
-	if err := checkBounds(a.NotBefore, a.NotAfter); err != nil {
-		return r, nil, wrong(here, "assignment %q: %v", a.ID, err)
+	if member, err := checkBounds(a.NotBefore, a.NotAfter); err != nil {
+		return r, nil, wrong(at(here, member), "assignment %q: %v", a.ID, err)
 	}
 	if attributes, err = checkSelector(here, of, a.Identity, a.Group, a.Match, false); err != nil {
 		return r, nil, err
@@ -103,21 +115,50 @@ func (c *Compiled) breaks(id idKey, l list) *constraint {
 	if !c.static {
 		return nil
 	}
-	n := l.size()
-	for i := range n {
-		if r := &c.roles[l.role(i)]; r.touches.from == r.touches.to {
+	type edge struct {
+		at     int64
+		begins bool
+		role   uint32
+	}
+	var edges []edge
+	for i := range l.size() {
+		if role := l.role(i); len(c.touched(&c.roles[role])) > 0 && l.notBefore(i) < l.notAfter(i) {
+			edges = append(edges, edge{l.notBefore(i), true, role}, edge{l.notAfter(i), false, role})
+		}
+	}
+	slices.SortFunc(edges, func(a, b edge) int {
+		if n := cmp.Compare(a.at, b.at); n != 0 || a.begins == b.begins {
+			return n
+		} else if a.begins { // what ends at an instant does not hold at it
+			return 1
+		}
+		return -1
+	})
+	held := map[uint32]int{}                 // by role: how many of its assignments are in time
+	members := map[uint32]*[maxMembers]int{} // by constraint: by how many roles each member is had
+	for _, e := range edges {
+		by := 1
+		if !e.begins {
+			by = -1
+		}
+		if held[e.role] += by; e.begins && held[e.role] > 1 || !e.begins && held[e.role] > 0 {
 			continue
 		}
-		start := l.notBefore(i) // if it is broken at all, then when one of them begins
-		var bars []bar
-		for j := range n {
-			if l.notBefore(j) <= start && start < l.notAfter(j) {
-				bars = c.bar(bars, &c.roles[l.role(j)], Static)
+		for _, t := range c.touched(&c.roles[e.role]) {
+			k := &c.constraints[t.constraint]
+			if _, excused := k.exceptions[id]; excused || k.kind != Static {
+				continue
 			}
-		}
-		for _, x := range bars {
-			k := &c.constraints[x.constraint]
-			if _, excused := k.exceptions[id]; !excused && len(c.broken([]bar{x}, id, never)) > 0 {
+			if members[t.constraint] == nil {
+				members[t.constraint] = &[maxMembers]int{}
+			}
+			had := 0
+			for m := range members[t.constraint] {
+				if members[t.constraint][m] += by * int(t.members>>m&1); members[t.constraint][m] > 0 {
+					had++
+				}
+			}
+			if had >= k.cardinality {
 				return k
 			}
 		}
@@ -133,8 +174,13 @@ func (m *matches) put(attributes []attributeValue, change func([]rule) []rule) {
 			return
 		}
 	}
+	m.add(attributes, pack(change(nil)))
+}
+
+// add adds the list of those who have the attributes, which has none.
+func (m *matches) add(attributes []attributeValue, l list) {
 	m.by[attributes[0]] = append(m.by[attributes[0]], uint32(len(m.all)))
-	m.all = append(m.all, matcher{attributes, pack(change(nil))})
+	m.all = append(m.all, matcher{attributes, l})
 	if i, found := slices.BinarySearch(m.names, attributes[0].name); !found {
 		m.names = slices.Insert(m.names, i, attributes[0].name)
 	}

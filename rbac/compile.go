@@ -2,12 +2,10 @@ package rbac
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/internal/canon"
@@ -142,7 +140,7 @@ func Compile(p Policy, options ...Option) (*Compiled, error) {
 			base: &base{
 				byName:    make(map[string]uint32, len(p.Roles)),
 				guards:    make([]guard, 1),
-				actions:   actions{symbols: map[string]uint32{}, known: map[string]uint32{}},
+				actions:   actions{known: map[string]uint32{}},
 				selectors: selectors{identity: map[identity.ID]uint32{}, group: map[string]uint32{}},
 			},
 			matches:    matches{by: map[attributeValue][]uint32{}},
@@ -195,7 +193,7 @@ func (c *compiler) addRoles(p *Policy) error {
 		}
 	}
 	for _, name := range names {
-		if err := c.close(name); err != nil {
+		if err := c.close(name, 0); err != nil {
 			return err
 		}
 		w := c.scratch[name]
@@ -215,8 +213,13 @@ func (c *compiler) addRole(w *roleWork) error {
 	r.juniors.from = uint32(len(c.juniors))
 	for i, name := range def.Inherits {
 		junior := c.scratch[name]
-		if junior == nil || slices.Contains(def.Inherits[:i], name) {
-			return wrong(at(w.at, "inherits", i), "role %q: inherits %q, which is unknown or there twice", def.Name, name)
+		switch {
+		case junior == nil:
+			return wrong(at(w.at, "inherits", i), "role %q: unknown role %q", def.Name, name)
+		case slices.Contains(def.Inherits[:i], name):
+			return wrong(at(w.at, "inherits", i), "role %q: inherits %q twice", def.Name, name)
+		case i+1 == maxClosure:
+			return wrong(at(w.at, "inherits", i), "role %q: leads to more than %d roles", def.Name, maxClosure)
 		}
 		c.juniors = append(c.juniors, junior.index)
 	}
@@ -264,8 +267,10 @@ func checkPatterns(here string, list []string, sep byte, of string) error {
 
 func (c *compiler) guard(here string, mfa *MFA, when *Condition) (g guard, err error) {
 	if mfa != nil {
-		if err := mfa.check(); err != nil {
-			return g, wrong(here+"/mfa", "%v", err)
+		if _, err := mfa.AAL.MarshalText(); err != nil {
+			return g, wrong(here+"/mfa/aal", "mfa needs a level")
+		} else if mfa.MaxAge <= 0 {
+			return g, wrong(here+"/mfa/maxAge", "mfa needs an age above zero")
 		}
 		g.mfa = new(*mfa)
 	}
@@ -275,26 +280,24 @@ func (c *compiler) guard(here string, mfa *MFA, when *Condition) (g guard, err e
 	return g, err
 }
 
-func (m *MFA) check() error {
-	if _, err := m.AAL.MarshalText(); err != nil || m.MaxAge <= 0 || m.MaxAge%Duration(time.Microsecond) != 0 {
-		return errors.New("mfa needs a level, and an age above zero in whole microseconds")
-	}
-	return nil
-}
-
 // close fills in the closure of the role, and those of the roles below it.
-func (c *compiler) close(name string) error {
+func (c *compiler) close(name string, depth int) error {
 	w := c.scratch[name]
-	switch w.state {
-	case 1:
-		return wrong(w.at+"/inherits", "role %q: inherits itself", name)
-	case 2:
+	if w.state == 2 {
 		return nil
 	}
 	w.state = 1
 	in := map[uint32]bool{w.index: true}
 	for i, junior := range w.def.Inherits {
-		if err := c.close(junior); err != nil {
+		switch here := at(w.at, "inherits", i); {
+		case junior == name:
+			return wrong(here, "role %q: inherits itself", name)
+		case c.scratch[junior].state == 1:
+			return wrong(here, "role %q: inherits itself by way of %q", name, junior)
+		case depth+1 == maxClosure && c.scratch[junior].state == 0: // what led here leads to so many already
+			return wrong(here, "role %q: is inherited over more than %d roles", junior, maxClosure)
+		}
+		if err := c.close(junior, depth+1); err != nil {
 			return err
 		}
 		for _, k := range c.scratch[junior].closure {
@@ -408,8 +411,10 @@ func (c *compiler) addResources(p *Policy) error {
 	seen := map[string]bool{}
 	for i, e := range entries {
 		here := at("/resources", i)
-		if err := checkPatterns(here, []string{e.Pattern}, '/', "resource"); err != nil || seen[e.Pattern] {
-			return wrong(here+"/pattern", "resource %q: its pattern is there twice, or none", e.Pattern)
+		if _, err := canon.ParsePattern(e.Pattern, '/'); err != nil {
+			return wrong(here+"/pattern", "resource: %v", err)
+		} else if seen[e.Pattern] {
+			return wrong(here+"/pattern", "resource %q: is there twice", e.Pattern)
 		}
 		seen[e.Pattern] = true
 		if _, err := e.Sensitivity.MarshalText(); err != nil {
@@ -499,6 +504,12 @@ func (c *compiler) addCeilings(p *Policy) error {
 			}
 		}
 		l.Kinds = slices.Clone(l.Kinds)
+		if l.AtOnce != nil {
+			l.AtOnce = new(*l.AtOnce)
+		}
+		if l.PerDay != nil {
+			l.PerDay = new(*l.PerDay)
+		}
 		c.ceilings = append(c.ceilings, l)
 	}
 	return nil
@@ -509,6 +520,16 @@ func (c *compiler) finish(p *Policy) error {
 	c.index, c.actions.known = c.indexer.finish(), nil
 	c.indexer = nil
 	return c.sum(p)
+}
+
+// Roles returns the names of all roles, sorted.
+func (c *Compiled) Roles() (names []string) {
+	if c != nil {
+		for i := range c.roles {
+			names = append(names, c.roles[i].name)
+		}
+	}
+	return names
 }
 
 func (c *Compiled) role(name string) *role {
@@ -527,52 +548,4 @@ func (b *base) closure(r *role) []uint32 { return b.closures[r.closure.from:r.cl
 func (b *base) leads(r *role, to uint32) bool {
 	_, found := slices.BinarySearch(b.closure(r), to)
 	return found
-}
-
-// ErrNotEligible is wrapped by what [Compiled.Eligible] returns if s may not activate the role.
-var ErrNotEligible = errors.New("rbac: not eligible")
-
-// Eligible reports whether s may activate the role within the scope, a list of resource patterns: err is nil if and only if an eligible
-// assignment of s that is in time at now and not barred leads to the role and contains the whole scope. Then notAfter is the latest end among those,
-// zero if one has none. Otherwise err says what is missing, and wraps [ErrNotEligible] unless the role is unknown or the scope does not parse.
-// Conditions are not asked for: they must hold when the role is used.
-func (c *Compiled) Eligible(s *Subject, role string, scope []string, now time.Time) (notAfter time.Time, err error) {
-	r := c.role(role)
-	if r == nil {
-		return time.Time{}, fmt.Errorf("rbac: unknown role %q", role)
-	}
-	want, err := canon.ParsePatterns(scope, '/')
-	if err != nil {
-		return time.Time{}, fmt.Errorf("rbac: scope: %w", err)
-	}
-	if s == nil || s.ID.IsZero() || now.IsZero() {
-		return time.Time{}, fmt.Errorf("%w: no subject or no time", ErrNotEligible)
-	}
-	us := now.UnixMicro()
-	bars := c.staticBars(s, us, nil)
-	end, held, missing := int64(0), false, "no eligible assignment"
-	at := cursor{subject: s}
-	for l := c.next(&at); l != ""; l = c.next(&at) {
-		for i := range l.size() {
-			of := &c.roles[l.role(i)]
-			if l.mode(i) != Eligible || !c.leads(of, c.byName[role]) {
-				continue
-			}
-			barred, excused := c.barred(bars, of)
-			switch have, err := canon.ParsePatterns(strings.Split(l.scope(i), "\n"), '/'); {
-			case us < l.notBefore(i) || us >= l.notAfter(i):
-				missing = "no eligible assignment is in time"
-			case err != nil || !have.Contains(want):
-				missing = "no eligible assignment in time contains the whole scope"
-			case barred != nil:
-				missing = fmt.Sprintf("constraint %q is broken", barred.id)
-			default:
-				end, held = max(end, min(l.notAfter(i), excused)), true
-			}
-		}
-	}
-	if !held {
-		return time.Time{}, fmt.Errorf("%w: role %q: %s", ErrNotEligible, role, missing)
-	}
-	return instant(end), nil
 }

@@ -138,10 +138,14 @@ func (k *Comparison) compile(here string) (out comparison, err error) {
 			return out, wrong(here+"/equals", "%q is not an attribute", k.Equals)
 		}
 	}
+	in := make(map[string]bool, len(k.In))
 	for i, v := range k.In {
-		if err := checkValue(v); err != "" || slices.Contains(k.In[:i], v) {
-			return out, wrong(at(here, "in", i), "a value is invalid or there twice")
+		if err := checkValue(v); err != "" {
+			return out, wrong(at(here, "in", i), "%s", err)
+		} else if in[v] {
+			return out, wrong(at(here, "in", i), "the value is there twice")
 		}
+		in[v] = true
 	}
 	out.in = slices.Clone(k.In)
 	for name, n := range map[string]*int64{"atLeast": k.AtLeast, "atMost": k.AtMost} {
@@ -193,6 +197,7 @@ func checkValue(v string) string {
 // checkAttributes checks the names and values, in the order of the names.
 func checkAttributes(here, of string, attributes map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		here := here + "/" + canon.Token(name)
 		if !checkAttributeName(name) {
 			return wrong(here, "%s: attribute %q: a name is of letters, digits, _ and -", of, name)
 		}
@@ -202,7 +207,7 @@ func checkAttributes(here, of string, attributes map[string]string) error {
 			}
 		}
 		if err := checkValue(attributes[name]); err != "" {
-			return wrong(at(here, name), "%s: attribute %q: %s", of, name, err)
+			return wrong(here, "%s: attribute %q: %s", of, name, err)
 		}
 	}
 	return nil

@@ -81,24 +81,74 @@
 // one of those may that make it what it is, if each of them had to change at the latest: true All and false Any at the earliest of their members',
 // false All and true Any at the latest of those members' that are false, or true.
 //
-// Explanation.Requestable is filled if 1 and 4 hold and, were all MFA met, 3 would and 2 would not; it has the eligible assignments of
-// the subject that are in time and not barred, whose condition is true, whose scope matches and whose role would grant the permission were all
-// MFA met. Explaining does not stop early: each rule that spoke is among the reasons.
+// Explanation.Requestable is filled if 1 and 4 hold and, were the MFA of all roles and protections met, 3 would and 2 would not; it has the
+// eligible assignments of the subject that are in time and not barred, whose condition is true, whose scope matches and whose role would grant
+// the permission were that MFA met. Explaining does not stop early: each rule that spoke is among the reasons.
 //
 // # JSON
 //
-// [ParsePolicy] reads a document with the members of the Go types, spelled exactly:
+// [ParsePolicy] reads a document with the members of the Go types, spelled exactly. This one has each of them somewhere:
 //
 //	{
-//	  "roles": [{"name": "...", "inherits": ["..."], "permissions": [{"actions": ["..."], "resources": ["..."]}],
-//	             "mfa": {"aal": "aal2", "maxAge": "4h"}}],
-//	  "assignments": [{"id": "...", "identity": "a UUID", "role": "...", "scope": ["..."], "mode": "eligible",
-//	                   "notBefore": "2026-01-01T00:00:00Z", "notAfter": "2027-01-01T00:00:00Z"}],
-//	  "denies": [{"id": "...", "group": "...", "actions": ["..."], "resources": ["..."]}]
+//	  "roles": [
+//	    {"name": "payments/clerk", "permissions": [{"actions": ["payment:create", "payment:read"], "resources": ["payments/**"]}]},
+//	    {"name": "payments/lead", "inherits": ["payments/clerk"],
+//	     "permissions": [{"actions": ["payment:approve"], "resources": ["payments/*/orders/**"]}],
+//	     "mfa": {"aal": "aal2", "maxAge": "4h"},
+//	     "when": {"kinds": ["human"], "networks": ["10.0.0.0/8", "fd00::/8"],
+//	              "hours": [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00", "zone": "Europe/Zurich"}]}}
+//	  ],
+//	  "assignments": [
+//	    {"id": "clerks", "group": "finance/clerks", "role": "payments/clerk", "scope": ["payments/ch/**"], "mode": "active"},
+//	    {"id": "leads", "match": {"department": "finance", "level": "lead"}, "role": "payments/lead", "scope": ["payments/**"], "mode": "eligible",
+//	     "when": {"attributes": [{"attribute": "subject.country", "equals": "resource.country"},
+//	                             {"attribute": "context.risk", "atMost": 30}]}},
+//	    {"id": "ann", "identity": "6f1c5d52-6e0b-4c68-9f0c-0a54c9b4f7a1", "role": "payments/lead", "scope": ["payments/**"], "mode": "eligible",
+//	     "notBefore": "2026-01-01T00:00:00Z", "notAfter": "2027-01-01T00:00:00Z"}
+//	  ],
+//	  "denies": [
+//	    {"id": "leavers", "group": "leavers", "actions": ["**"], "resources": ["**"]},
+//	    {"id": "frozen", "everyone": true, "actions": ["payment:*"], "resources": ["payments/**"],
+//	     "when": {"any": [{"attributes": [{"attribute": "resource.state", "in": ["frozen"]}]},
+//	                      {"not": {"mfa": {"aal": "aal1", "maxAge": "12h"}}}]}}
+//	  ],
+//	  "resources": [
+//	    {"pattern": "**", "sensitivity": "low"},
+//	    {"pattern": "payments/**", "sensitivity": "critical", "ownerGroup": "finance", "attributes": {"country": "ch", "state": "open"}},
+//	    {"pattern": "payments/test/**", "sensitivity": "moderate", "owner": "6f1c5d52-6e0b-4c68-9f0c-0a54c9b4f7a1"}
+//	  ],
+//	  "protections": [{"sensitivity": "high", "mfa": {"aal": "aal3", "maxAge": "30m"}, "when": {"kinds": ["human", "agent"]}}],
+//	  "constraints": [
+//	    {"id": "create-or-approve", "kind": "history", "cardinality": 2, "permissions": [
+//	      {"actions": ["payment:create"], "resources": ["payments/**"]}, {"actions": ["payment:approve"], "resources": ["payments/**"]}]},
+//	    {"id": "clerk-or-auditor", "kind": "static", "cardinality": 2, "roles": ["payments/clerk", "payments/auditor"],
+//	     "exceptions": [{"identity": "6f1c5d52-6e0b-4c68-9f0c-0a54c9b4f7a1", "notAfter": "2026-07-01T00:00:00Z", "reason": "audit of last year"}]}
+//	  ],
+//	  "ceilings": [{"id": "leads", "role": "payments/lead", "kinds": ["human"], "atOnce": 3, "perDay": 5}]
 //	}
 //
-// Members that may be left out are inherits or permissions, mfa, the bounds and denies. An assignment has "group" instead of "identity" as it needs;
-// a deny may have "everyone": true. [Policy.Format] writes the one canonical form; parsing that gives the policy back.
+// (It names a role "payments/auditor" that it would have to have.) What has to be there: roles and assignments, which may be empty; of a role its name, and
+// permissions or inherits or both; of an assignment its id, role, scope, mode and one of identity, group and match; of a deny its id, actions,
+// resources and one of identity, group, match and "everyone": true; of a resource its pattern and sensitivity; of a protection its
+// sensitivity and mfa or when; of a constraint its id, kind, cardinality, and roles or permissions; of an exception and of hours everything but days; of
+// a ceiling its id, role, and atOnce or perDay; of an mfa both members; of a comparison its attribute and one of in, equals, and atLeast or
+// atMost or both; of a condition something. What is left out is never null, an empty string or an empty list. Kinds are
+// human, service_account, pipeline, workload, api_client and agent; levels aal1 to aal3; sensitivities low, moderate, high and critical. Durations are
+// Go's ("1h30m"), times RFC 3339 with at most microseconds, numbers integers within ±(2^53-1). There are no comments. IDs are
+// unique among the rules of their kind. [Policy.Format] writes the one canonical form; parsing that gives the policy back. [Schema] is
+// the same as a JSON Schema.
+//
+// # Assignments
+//
+// A Compiled does not change. [Compiled.Assign] and [Compiled.Deassign] return another one, which shares with it all but what is theirs, in
+// microseconds however many assignments there are, and nobody who evaluates has to wait. [Compiled.Digest] is of the whole policy,
+// whatever order it is written in; [Compiled.Slice] of what one role gives; [Compiled.SliceOf] of what one decision can rest on. Decisions are not
+// cached anywhere: to decide is as fast as to look up.
+//
+// In the words of INCITS 359: subjects are USERS, roles are ROLES, an action on a resource is an operation on an object, permissions are PA,
+// active assignments are UA, inheritance is the general role hierarchy, activations are the active roles of a session and
+// eligible assignments bound what may become one, Evaluate is CheckAccess, constraints are SSD and DSD role sets. Package rbac/incits359
+// has each of the standard's functions by its name.
 //
 // # Stability
 //

@@ -31,7 +31,7 @@ func (c *Compiled) Explain(r *Request, now time.Time) Explanation {
 	if x.malformed() {
 		return x.out
 	}
-	x.action = c.actions.symbols[r.Action]
+	x.action = c.actions.symbols.get(r.Action)
 	x.hits, _ = c.index.match(r.Resource, nil)
 	_, free := x.forbidden()
 	x.denials(&r.Subject)
@@ -159,20 +159,24 @@ func (x *explainer) history() {
 				if set.match(x.action, x.r.Action) {
 					now |= 1 << p.rule
 				}
-				if x.r.Past != nil && slices.ContainsFunc(x.r.Past.Actions, func(a string) bool { return set.match(x.actions.symbols[a], a) }) {
+				if x.r.Past != nil && slices.ContainsFunc(x.r.Past.Actions, func(a string) bool { return set.match(x.actions.symbols.get(a), a) }) {
 					all |= 1 << p.rule
 				}
 			}
 		}
-		switch {
-		case now == 0:
-		case x.r.Past == nil:
-			x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "needs to know what was done on %s before", x.r.Resource)
-		default:
-			for _, b := range x.broken([]bar{{uint32(i), now | all, 0}}, x.r.Subject.ID.Bytes(), x.us) {
-				if b.excused == 0 {
-					x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "of what it keeps apart on one resource, %s after what was done would be %d", x.r.Action, k.cardinality)
-				}
+		if now == 0 {
+			continue
+		}
+		if all |= now; x.r.Past == nil {
+			all = 1<<maxMembers - 1
+		}
+		for _, b := range x.broken([]bar{{uint32(i), all, 0}}, x.r.Subject.ID.Bytes(), x.us) {
+			switch {
+			case b.excused != 0:
+			case x.r.Past == nil:
+				x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "needs to know what was done on %s before", x.r.Resource)
+			default:
+				x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "of what it keeps apart on one resource, %s after what was done would be %d", x.r.Action, k.cardinality)
 			}
 		}
 	}

@@ -23,53 +23,93 @@ type rule struct {
 	id        string
 }
 
-// The fixed part: role, mode, where the texts start (condition, scope) and where the ID starts, the bounds.
+// The fixed part of a rule: its role, its mode and flags, where its texts start (condition, scope) and where its ID starts; and its bounds, if any
+// rule of the list has one.
 const (
-	fixed      = 32
+	unbounded  = 16
+	bounded    = 32
 	digestSize = 32
 )
 
-const conditional = 1 << 7 // in the byte of the mode
+// Flags in the byte of the mode.
+const (
+	conditional = 1 << 7 // the rule has a condition
+	withBounds  = 1 << 6 // the list's fixed parts have bounds
+	modeBits    = withBounds - 1
+)
 
 func u32(s list, at int) uint32 {
 	_ = s[at+3]
 	return uint32(s[at]) | uint32(s[at+1])<<8 | uint32(s[at+2])<<16 | uint32(s[at+3])<<24
 }
 
-func i64(s list, at int) int64 { return int64(uint64(u32(s, at)) | uint64(u32(s, at+4))<<32) }
+func i64(s list, at int) int64 {
+	_ = s[at+7]
+	return int64(uint64(u32(s, at)) | uint64(u32(s, at+4))<<32)
+}
+
+// fixed returns the size of a fixed part. The list is not empty.
+func (l list) fixed() int {
+	if l[4]&withBounds != 0 {
+		return bounded
+	}
+	return unbounded
+}
 
 // size returns how many rules l has.
 func (l list) size() int {
 	if l == "" {
 		return 0
 	}
-	return int(u32(l, 8)) / fixed
+	return int(u32(l, 8)) / l.fixed()
 }
 
-func (l list) role(i int) uint32     { return u32(l, i*fixed) }
-func (l list) mode(i int) Mode       { return Mode(l[i*fixed+4] &^ conditional) }
-func (l list) notBefore(i int) int64 { return i64(l, i*fixed+16) }
-func (l list) notAfter(i int) int64  { return i64(l, i*fixed+24) }
+func (l list) role(i int) uint32 { return u32(l, i*l.fixed()) }
+func (l list) mode(i int) Mode   { return Mode(l[i*l.fixed()+4] & modeBits) }
+
+// inTime reports whether rule i is in time.
+func (l list) inTime(i int, us int64) bool {
+	if l[4]&withBounds == 0 {
+		return true
+	}
+	return i64(l, i*bounded+16) <= us && us < i64(l, i*bounded+24)
+}
+
+func (l list) notBefore(i int) int64 {
+	if l[4]&withBounds == 0 {
+		return always
+	}
+	return i64(l, i*bounded+16)
+}
+
+func (l list) notAfter(i int) int64 {
+	if l[4]&withBounds == 0 {
+		return never
+	}
+	return i64(l, i*bounded+24)
+}
 
 // cond returns the digest of the condition of rule i, or "".
 func (l list) cond(i int) string {
-	if l[i*fixed+4]&conditional == 0 {
+	i *= l.fixed()
+	if l[i+4]&conditional == 0 {
 		return ""
 	}
-	at := u32(l, i*fixed+8)
+	at := u32(l, i+8)
 	return string(l[at : at+digestSize])
 }
 
 func (l list) scope(i int) string {
-	at := u32(l, i*fixed+8)
-	if l[i*fixed+4]&conditional != 0 {
+	i *= l.fixed()
+	at := u32(l, i+8)
+	if l[i+4]&conditional != 0 {
 		at += digestSize
 	}
-	return string(l[at:u32(l, i*fixed+12)])
+	return string(l[at:u32(l, i+12)])
 }
 
 func (l list) id(i int) string {
-	end := len(l)
+	end, fixed := len(l), l.fixed()
 	if i+1 < l.size() {
 		end = int(u32(l, (i+1)*fixed+8))
 	}
@@ -92,14 +132,18 @@ func (l list) rules() []rule {
 // pack returns the list of the rules.
 func pack(rules []rule) list {
 	rules = slices.SortedFunc(slices.Values(rules), func(a, b rule) int { return strings.Compare(a.id, b.id) })
-	size := len(rules) * fixed
+	fixed, flags := unbounded, byte(0)
+	if slices.ContainsFunc(rules, func(r rule) bool { return r.notBefore != always || r.notAfter != never }) {
+		fixed, flags = bounded, withBounds
+	}
+	text := len(rules) * fixed
+	size := text
 	for _, r := range rules {
 		size += len(r.cond) + len(r.scope) + len(r.id)
 	}
 	b := make([]byte, 0, size)
-	text := len(rules) * fixed
 	for _, r := range rules {
-		mode := byte(r.mode)
+		mode := byte(r.mode) | flags
 		if r.cond != "" {
 			mode |= conditional
 		}
@@ -108,8 +152,10 @@ func pack(rules []rule) list {
 		b = append(b, mode, 0, 0, 0)
 		b = binary.LittleEndian.AppendUint32(b, uint32(text))
 		b = binary.LittleEndian.AppendUint32(b, uint32(id))
-		b = binary.LittleEndian.AppendUint64(b, uint64(r.notBefore))
-		b = binary.LittleEndian.AppendUint64(b, uint64(r.notAfter))
+		if fixed == bounded {
+			b = binary.LittleEndian.AppendUint64(b, uint64(r.notBefore))
+			b = binary.LittleEndian.AppendUint64(b, uint64(r.notAfter))
+		}
 		text = id + len(r.id)
 	}
 	for _, r := range rules {

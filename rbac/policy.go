@@ -137,44 +137,15 @@ type Deny struct {
 	When      *Condition        `json:"when,omitempty"` // it forbids unless this is false; what cannot be evaluated forbids
 }
 
-// ParsePolicy reads a policy from JSON. Unknown, duplicate and differently spelled members, null, and whatever [Compile] refuses are
-// errors. Times come back in UTC.
-func ParsePolicy(doc []byte) (Policy, error) {
-	var p Policy
-	if err := canon.Decode(doc, &p); err != nil {
-		return Policy{}, fmt.Errorf("rbac: %w", err)
-	}
-	for i := range p.Assignments {
-		a := &p.Assignments[i]
-		a.NotBefore, a.NotAfter = a.NotBefore.UTC(), a.NotAfter.UTC()
-	}
-	if _, err := Compile(p); err != nil {
-		return Policy{}, err
-	}
-	return p, nil
-}
-
-// Format returns the canonical JSON of p, which [ParsePolicy] reads back to the same policy. What Compile refuses is an error.
-func (p Policy) Format() ([]byte, error) {
-	if _, err := Compile(p); err != nil {
-		return nil, err
-	}
-	b, err := canon.Marshal(p)
-	if err != nil {
-		return nil, fmt.Errorf("rbac: %w", err)
-	}
-	return b, nil
-}
-
-// checkBounds reports what is wrong with the bounds of an assignment.
-func checkBounds(notBefore, notAfter time.Time) error {
-	for _, t := range []time.Time{notBefore, notAfter} {
+// checkBounds reports what is wrong with the bounds of an assignment, and with which of them.
+func checkBounds(notBefore, notAfter time.Time) (member string, err error) {
+	for i, t := range []time.Time{notBefore, notAfter} {
 		if y := t.UTC().Year(); y < 1 || y > 9999 || !canon.Time(t).Equal(t) {
-			return errors.New("a bound must be a whole number of microseconds in the years 1 to 9999")
+			return []string{"notBefore", "notAfter"}[i], errors.New("a bound must be a whole number of microseconds in the years 1 to 9999")
 		}
 	}
 	if !notAfter.IsZero() && !notAfter.After(notBefore) {
-		return errors.New("it ends before it starts")
+		return "notAfter", errors.New("it ends before it starts")
 	}
-	return nil
+	return "", nil
 }

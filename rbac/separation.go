@@ -18,7 +18,8 @@ type constraint struct {
 	cardinality int
 	exceptions  map[idKey]int64
 	digest      [32]byte
-	def         Constraint
+	roles       []string // either these or permissions
+	permissions []Permission
 }
 
 // A touch is which members of a constraint's set, by bit, having a role is to have. The touches of a role are sorted by constraint.
@@ -43,8 +44,8 @@ func (c *compiler) addConstraints(p *Policy) error {
 			if e.Identity.IsZero() || e.NotAfter.IsZero() || e.Reason == "" {
 				return wrong(here, "constraint %q: an exception needs an identity, an end and a reason", def.ID)
 			}
-			if err := checkBounds(time.Time{}, e.NotAfter); err != nil {
-				return wrong(here+"/notAfter", "constraint %q: %v", def.ID, err)
+			if member, err := checkBounds(time.Time{}, e.NotAfter); err != nil {
+				return wrong(at(here, member), "constraint %q: %v", def.ID, err)
 			}
 			if _, ok := k.exceptions[idKey(e.Identity.Bytes())]; ok {
 				return wrong(here+"/identity", "constraint %q: an exception for the same identity is there already", def.ID)
@@ -55,7 +56,10 @@ func (c *compiler) addConstraints(p *Policy) error {
 		if err != nil {
 			return wrong(here, "constraint %q: %v", def.ID, err)
 		}
-		k.digest, k.def = canon.Hash("bailiwick/rbac/constraint/v1", b), def
+		k.digest, k.roles = canon.Hash("bailiwick/rbac/constraint/v1", b), slices.Clone(def.Roles)
+		for _, p := range def.Permissions {
+			k.permissions = append(k.permissions, Permission{slices.Clone(p.Actions), slices.Clone(p.Resources)})
+		}
 		c.static, c.dynamic = c.static || k.kind == Static, c.dynamic || k.kind == Dynamic
 		if k.kind == History {
 			for m, member := range def.Permissions {
@@ -117,10 +121,10 @@ func (c *compiler) touch(p *Policy) error {
 	}
 	var sets [][]duty
 	for i, k := range c.constraints {
-		for m, name := range k.def.Roles {
+		for m, name := range k.roles {
 			set(c.byName[name], i, m)
 		}
-		sets = append(sets, duties(k.def.Permissions))
+		sets = append(sets, duties(k.permissions))
 	}
 	if slices.ContainsFunc(sets, func(s []duty) bool { return len(s) > 0 }) {
 		for i := range p.Roles {
@@ -207,7 +211,7 @@ func (c *Compiled) staticBars(s *Subject, us int64, bars []bar) []bar {
 	at := cursor{subject: s}
 	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if r := &c.roles[l.role(i)]; r.touches.from != r.touches.to && us >= l.notBefore(i) && us < l.notAfter(i) {
+			if r := &c.roles[l.role(i)]; r.touches.from != r.touches.to && l.inTime(i, us) {
 				bars = c.bar(bars, r, Static)
 			}
 		}
@@ -252,7 +256,7 @@ func (c *Compiled) Violations(s *Subject, now time.Time) (out []Conflict) {
 	at := cursor{subject: s}
 	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if us >= l.notBefore(i) && us < l.notAfter(i) {
+			if l.inTime(i, us) {
 				roles = append(roles, l.role(i))
 			}
 		}
@@ -277,7 +281,7 @@ func (c *Compiled) Conflicts(s *Subject, active []string, role string, now time.
 	at := cursor{subject: s}
 	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if l.mode(i) == Active && us >= l.notBefore(i) && us < l.notAfter(i) {
+			if l.mode(i) == Active && l.inTime(i, us) {
 				roles = append(roles, l.role(i))
 			}
 		}
@@ -304,7 +308,7 @@ func (c *Compiled) conflicts(id idKey, kind ConstraintKind, roles []uint32, us i
 			continue
 		}
 		v := Conflict{Constraint: k.id, Kind: k.kind}
-		for m := range len(k.def.Roles) + len(k.def.Permissions) {
+		for m := range len(k.roles) + len(k.permissions) {
 			if x.members>>m&1 != 0 {
 				v.Members = append(v.Members, k.member(m))
 			}
@@ -321,10 +325,10 @@ func (c *Compiled) conflicts(id idKey, kind ConstraintKind, roles []uint32, us i
 
 // member returns the m-th member of the set in words.
 func (k *constraint) member(m int) string {
-	if m < len(k.def.Roles) {
-		return k.def.Roles[m]
+	if m < len(k.roles) {
+		return k.roles[m]
 	}
-	p := k.def.Permissions[m]
+	p := k.permissions[m]
 	return strings.Join(p.Actions, ", ") + " on " + strings.Join(p.Resources, ", ")
 }
 
@@ -337,7 +341,7 @@ func (c *Compiled) Historic(action, resource string) bool {
 	for _, h := range hits {
 		s := c.index.patterns[h].acts
 		for _, p := range c.index.postings[s.from:s.to] {
-			if c.actions.sets[p.actions].match(c.actions.symbols[action], action) {
+			if c.actions.sets[p.actions].match(c.actions.symbols.get(action), action) {
 				return true
 			}
 		}

@@ -3,6 +3,7 @@ package canon
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"reflect"
@@ -97,9 +98,14 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"I8":1,"b":true,"c":"::1","i":-5,"l":[{"m":{"x":{}},"s":"y"}],"s":"","t":"2026-01-02T02:04:05.000006Z","ｍ":{"a":1}}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		onlyCanonical(t, doc)
-		var v, w all
-		if Decode(doc, &v) != nil {
+		var v, w, x all
+		if err := Decode(doc, &v); err != nil {
+			checkPosition(t, doc, err)
 			return
+		}
+		// Whatever is accepted encoding/json reads as the same value.
+		if err := json.Unmarshal(doc, &x); err != nil || !reflect.DeepEqual(like(v), like(x)) {
+			t.Errorf("%q is %+v, not %+v: %v", doc, v, x, err)
 		}
 		b, err := Marshal(v)
 		if err != nil && v.T.IsZero() { // it was left out
@@ -111,6 +117,49 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// like returns v without what only looks different: times in other zones, and what is empty where it may be left out.
+func like(v all) all {
+	if v.T = v.T.UTC(); v.PT != nil {
+		v.PT = new(v.PT.UTC())
+	}
+	if len(v.D) == 0 {
+		v.D = nil
+	}
+	var clean func(in *inner)
+	clean = func(in *inner) {
+		if in == nil {
+			return
+		}
+		for k, x := range in.M {
+			clean(&x)
+			in.M[k] = x
+		}
+		if len(in.M) == 0 {
+			in.M = nil
+		}
+	}
+	for i := range v.L {
+		clean(&v.L[i])
+	}
+	clean(v.P)
+	return v
+}
+
+// checkPosition checks that an error says where in the document it is, and that it is so.
+func checkPosition(t testing.TB, doc []byte, err error) {
+	if len(doc) > MaxBytes {
+		return
+	}
+	e, ok := errors.AsType[*SyntaxError](err)
+	if !ok || len(e.Msg) > 2*maxMsg {
+		t.Fatalf("%q: %.9000v", doc, err)
+	}
+	lines := bytes.Split(doc, []byte("\n"))
+	if e.Line < 1 || e.Line > len(lines) || e.Column < 1 || e.Column > len(lines[e.Line-1])+1 {
+		t.Fatalf("%q: %v", doc, err)
+	}
+}
+
 var refused = []struct {
 	doc, msg string
 	line     int
@@ -120,7 +169,7 @@ var refused = []struct {
 	{`{"B": true}`, "unknown member", 1, 2}, {`{"i8": 1}`, "unknown member", 1, 2}, {`{"l": [{"S": ""}]}`, "unknown member", 1, 9},
 	{`{"𐐀": {"m": {"x": {"ſ": ""}}}}`, "unknown member", 1, 23}, {`{"b": null}`, "null", 1, 7}, {`{"l": [null]}`, "null", 1, 8}, {`null`, "null", 1, 1},
 	{"{} x", "text after", 1, 4}, {"{}\n\n{}", "text after", 3, 1}, {``, "a value", 1, 1}, {`{"s": "\ud800"}`, "surrogate", 1, 8}, {`{"s": "\udc00\ud800"}`, "surrogate", 1, 8},
-	{`{"s": "\ud800\u0061"}`, "surrogate", 1, 8}, {"{\"s\": \"\xff\"}", "UTF-8", 0, 0}, {"{\"s\": \"\xed\xa0\x80\"}", "UTF-8", 0, 0}, {`{"i": 1.0}`, "integer", 1, 7},
+	{`{"s": "\ud800\u0061"}`, "surrogate", 1, 8}, {"{\"s\":\n \"a\xff\"}", "UTF-8", 2, 4}, {"{\"s\": \"\xed\xa0\x80\"}", "UTF-8", 1, 8}, {`{"i": 1.0}`, "integer", 1, 7},
 	{`{"i": 1e2}`, "integer", 1, 7}, {`{"i": -0}`, "integer", 1, 7}, {`{"i": 01}`, "integer", 1, 7}, {`{"i": +1}`, "a value", 1, 7}, {`{"i":9007199254740992}`, "integer", 1, 6},
 	{`{"i":-9007199254740992}`, "integer", 1, 6}, {`{"I8": 128}`, "int8", 1, 8}, {`{"u": -1}`, "uint64", 1, 7}, {`{"i": "1"}`, "int64", 1, 7}, {`{"b": 1}`, "bool", 1, 7},
 	{`{"s": 1}`, "string", 1, 7}, {`{"s": [""]}`, "string", 1, 7}, {`{"l": ""}`, "inner", 1, 7}, {`{"ｍ": []}`, "map", 1, 9}, {`{"d": [1]}`, "uint8", 1, 7}, {`{"d": "*"}`, "base64", 1, 7},
@@ -128,6 +177,9 @@ var refused = []struct {
 	{`{"t": "2026-01-02T03:04:05.1234567Z"}`, "microseconds", 1, 7}, {`{"t": "2026-01-02T03:04:05.1234560+01:00"}`, "microseconds", 1, 7}, {`{"t": "2026-01-02T03:04:05,1Z"}`, "a time", 1, 7},
 	{`{"t": "0001-01-01T00:00:00Z"}`, "zero time", 1, 7}, {`{"t": "0000-01-01T00:00:00Z"}`, "zero time", 1, 7}, {`{"b" true}`, "colon", 1, 6}, {`{"b": true,}`, "member name", 1, 12},
 	{`{"s": "` + "\n" + `"}`, "control", 1, 8}, {`{"s": "\x"}`, "escape", 1, 9}, {`{"s": "\u00g0"}`, "hexadecimal", 1, 10}, {`{"s": "a`, "without an end", 1, 7}, {`[]`, "all", 1, 1},
+	{"{\"b\": true, // why\n}", "comments are not allowed", 1, 13}, {"/* why */ {}", "comments are not allowed", 1, 1}, {"{} // why", "comments are not allowed", 1, 4},
+	{"{\"b\": # why\n true}", "comments are not allowed", 1, 7}, {"{\"b\": true /* so */}", "comments are not allowed", 1, 12}, {`{"b" /* so */: true}`, "comments are not allowed", 1, 6},
+	{"{\"l\": [{},\n]}", "a comma may not stand last", 2, 1}, {`{"b": true, }`, "a comma may not stand last", 1, 13}, {"\ufeff{}", "byte order mark", 1, 1}, {`{b: true}`, "double quotes", 1, 2},
 	{strings.Repeat("[", maxDepth+2), "deeper", 1, maxDepth + 2}, {`"` + strings.Repeat("x", MaxBytes) + `"`, "larger", 0, 0},
 }
 
@@ -194,6 +246,13 @@ func TestPatternContainsWhatItMatches(t *testing.T) {
 			}
 			if patterns[p].Contains(patterns[q]) != want {
 				t.Errorf("%s contains %s: %v", p, q, !want)
+			}
+			meet := false
+			for i, m := range held[q] {
+				meet = meet || m && held[p][i]
+			}
+			if patterns[p].Overlaps(patterns[q]) != meet {
+				t.Errorf("%s overlaps %s: %v", p, q, !meet)
 			}
 		}
 	}

@@ -2,4 +2,7 @@
 
 package enginetest
 
-const manyGrants = 1_000_000
+const (
+	manyGrants    = 1_000_000
+	manyDecisions = 1_000_000
+)

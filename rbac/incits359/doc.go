@@ -21,7 +21,7 @@
 //	AssignUser           AssignUser(u, r)                  Compiled.Assign, Eligible on "**"        U, X; R by a static set
 //	DeassignUser         DeassignUser(u, r)                Compiled.Deassign                        U
 //	GrantPermission      GrantPermission(op, obj, r)       Role.Permissions                         U; R if it is not canonical
-//	RevokePermission(op, obj, r) RevokePermission(op, obj, r)      Role.Permissions                         U; R if r would hold nothing
+//	RevokePermission     RevokePermission(op, obj, r)      Role.Permissions                         U; R if r would hold nothing
 //	CreateSession        CreateSession(u, s, ars, t, end)  Request.Activations                      U, X; R as AddActiveRole, or if it is over
 //	DeleteSession        DeleteSession(u, s)               -                                        U
 //	AddActiveRole        AddActiveRole(u, s, r, t)         Compiled.Eligible, Compiled.Conflicts    U, X; R if not authorised, or by a dynamic set

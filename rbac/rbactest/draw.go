@@ -37,7 +37,7 @@ var (
 	// attributes has the values of each attribute that requests and catalogues may have, besides those with a meaning of their own.
 	attributes = map[string][]string{
 		"subject.team": {"red", "blue"}, "subject.level": {"3", "2", "-1", "x"}, "resource.team": {"red", "blue"}, "resource.tier": {"2", "3", "gold"},
-		"context.team": {"red", "blue"}, "context.risk": {"2", "3", ""},
+		"context.team": {"red", "blue"}, "context.risk": {"2", "3", "none"},
 	}
 )
 

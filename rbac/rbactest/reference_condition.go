@@ -83,7 +83,9 @@ func (w world) condition(c *rbac.Condition, s rbac.Subject) judgement {
 		members = append(members, judgement{truth: w.network(c)})
 	}
 	if c.MFA != nil {
-		members = append(members, w.mfa(c.MFA))
+		asked := w
+		asked.allMFA = false // that is about roles and protections
+		members = append(members, asked.mfa(c.MFA))
 	}
 	if len(c.Kinds) > 0 && s.Kind == 0 {
 		members = append(members, judgement{truth: unknown})

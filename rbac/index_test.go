@@ -1,0 +1,129 @@
+package rbac
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A name of few letters, in segments that are short, so that patterns and names meet.
+func scribble(rng *rand.Rand, wild bool) string {
+	var segs []string
+	for range 1 + rng.IntN(4) {
+		var b strings.Builder
+		for range 1 + rng.IntN(3) {
+			b.WriteByte("ab"[rng.IntN(2)])
+		}
+		seg := b.String()
+		if wild {
+			switch rng.IntN(6) {
+			case 0:
+				seg += "*"
+			case 1:
+				seg = "*"
+			case 2:
+				if rng.IntN(2) == 0 {
+					return strings.Join(append(segs, "**"), "/")
+				}
+			}
+		}
+		segs = append(segs, seg)
+	}
+	return strings.Join(segs, "/")
+}
+
+// matchesNaively is the text of the package comment, one segment after the other.
+func matchesNaively(pattern, name []string) bool {
+	switch {
+	case len(pattern) == 0 || len(name) == 0:
+		return len(pattern) == len(name)
+	case pattern[0] == "**":
+		return true
+	case pattern[0] != name[0] && !(strings.HasSuffix(pattern[0], "*") && strings.HasPrefix(name[0], strings.TrimSuffix(pattern[0], "*"))):
+		return false
+	}
+	return matchesNaively(pattern[1:], name[1:])
+}
+
+func TestIndexFindsWhatMatches(t *testing.T) {
+	worlds := 300
+	if testing.Short() {
+		worlds = 30
+	}
+	seed := uint64(time.Now().UnixNano())
+	rng := rand.New(rand.NewPCG(seed, 0))
+	pairs, hits := 0, 0
+	for range worlds {
+		x := newIndexer()
+		var patterns []string
+		for range 1 + rng.IntN(60) {
+			p := scribble(rng, true)
+			x.add(rng.IntN(3), []string{p}, posting{owner: uint32(rng.IntN(3))})
+			patterns = append(patterns, p)
+		}
+		slices.Sort(patterns)
+		patterns = slices.Compact(patterns)
+		index := x.finish()
+		for range 60 {
+			name := scribble(rng, false)
+			var want, got []string
+			for _, p := range patterns {
+				pairs++
+				if matchesNaively(strings.Split(p, "/"), strings.Split(name, "/")) {
+					want = append(want, p)
+				}
+			}
+			found, ok := index.match(name, nil)
+			for _, h := range found {
+				got = append(got, index.patterns[h].text)
+			}
+			slices.Sort(got)
+			if hits += len(got); !ok || !slices.Equal(got, want) {
+				t.Fatalf("seed %d: %q matches %q, not %q", seed, name, got, want)
+			}
+		}
+	}
+	t.Logf("%d pairs, %d matches", pairs, hits)
+}
+
+// A tree is its contents, whatever led to them: all orders of all changes make one shape.
+func TestTreeIsItsContents(t *testing.T) {
+	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+	for range 50 {
+		want := map[idKey]list{}
+		var tree1 *tree[idKey]
+		for range 400 {
+			k := idKey{byte(rng.IntN(100))}
+			l := pack([]rule{{id: "x", scope: "**", role: rng.Uint32N(3), notBefore: always, notAfter: never}})
+			if rng.IntN(3) == 0 {
+				l = ""
+			}
+			before, digest := tree1, tree1.sum()
+			tree1 = tree1.put(k, l)
+			if want[k] = l; l == "" {
+				delete(want, k)
+			}
+			if before.sum() != digest {
+				t.Fatal("a tree was changed")
+			}
+		}
+		var entries []entry[idKey]
+		for k, l := range want {
+			if tree1.get(k) != l {
+				t.Fatal("lost")
+			}
+			entries = append(entries, entry[idKey]{k, l})
+		}
+		slices.SortFunc(entries, func(a, b entry[idKey]) int { return a.key.compare(b.key) })
+		if built := build(entries, 0); built.sum() != tree1.sum() || tree1 != nil && tree1.n != len(want) {
+			t.Fatalf("another digest for the same %d keys", len(want))
+		}
+		n := 0
+		tree1.all(func(k idKey, l list) bool { n++; return want[k] == l })
+		if n != len(want) {
+			t.Fatalf("%d of %d", n, len(want))
+		}
+	}
+}
