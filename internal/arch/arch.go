@@ -28,6 +28,7 @@ var Table = []Row{
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
 	{"internal/schema", "", "", "JSON Schemas of the documents that packages read, for their tests to make"},
 	{"rbac", "identity internal/canon", "internal/schema", "deciding is pure: values in, values out"},
+	{"rbac/incits359", "identity rbac", "", "the standard's words for what rbac decides, and nothing that only rbac could know"},
 	{"lifecycle", "identity audit internal/canon", "internal/faulty", ""},
 	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "internal/faulty", ""},
 	{"credentials", "identity audit internal/canon", "internal/faulty", "what a grant allows comes through credentials.Live"},
