@@ -1,0 +1,2 @@
+// Package policytest is a company's policy and the test of it.
+package policytest
