@@ -1,6 +1,7 @@
 package policytest
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -12,19 +13,18 @@ import (
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
-// An access is what nobody may have: any of Actions on any of Resources, both patterns. What it does not name is anything:
-// kinds, but logins, networks and times that are good for everything else.
+// An access is what nobody may have. What it does not name is anything, but of logins, networks and times the best.
 type access struct {
 	Kinds      []identity.Kind
-	Actions    string
-	Resources  string
-	Groups     []string          // besides those that the policy asks for
-	Attributes map[string]string // the same
-	Logins     []login           // none means the strongest and newest
-	From       []string          // addresses, "" for none; none means one in each network of the company's
-	At         []time.Time       // none means an hour at which everybody works
-	Standing   bool              // without activating anything
-	Except     func(*rbac.Request) bool
+	Actions    string                   // a pattern
+	Resources  string                   // the same
+	Groups     []string                 // besides those that the policy asks for
+	Attributes map[string]string        // the same
+	Logins     []login                  // none means the strongest and newest
+	From       []string                 // addresses, "" for none; none means one in each network of the company's
+	At         []time.Time              // none means an hour at which everybody works
+	Standing   bool                     // without activating anything
+	Except     func(*rbac.Request) bool // what may be nevertheless
 }
 
 // A login is how strongly and how long ago somebody was authenticated.
@@ -37,12 +37,25 @@ var (
 	anyKind = []identity.Kind{identity.KindHuman, identity.KindServiceAccount, identity.KindPipeline, identity.KindWorkload, identity.KindAPIClient, identity.KindAgent}
 	inside  = []string{"10.20.1.1", "10.40.1.1", "10.60.1.1"} // office, build machines, clusters
 	outside = []string{"", "203.0.113.7", "2001:db8::7", "192.168.1.1"}
-	tuesday = time.Date(2026, 12, 8, 9, 0, 0, 0, time.UTC) // ten o'clock in Zurich
+	tuesday = zurich("2026-12-08 10:00")
 	best    = map[string]string{"incident": "sev1", "risk": "0", "device": "managed"}
 	ordered = map[string]string{"employment": "employee", "country": "ch"}
 	nobody  = identity.MustParseID("ffffffff-0000-4000-8000-000000000001") // whom the policy does not name
 	robot   = identity.MustParseID("ffffffff-0000-4000-8000-000000000002") // nor this agent
 )
+
+// zurich returns the time at which clocks show it there.
+func zurich(clock string) time.Time {
+	z, err := time.LoadLocation("Europe/Zurich")
+	if err != nil {
+		panic(err)
+	}
+	t, err := time.ParseInLocation("2006-01-02 15:04", clock, z)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
 
 // A searcher looks for requests that a policy allows.
 type searcher struct {
@@ -288,7 +301,7 @@ func or[T any](given []T, otherwise ...T) []T {
 func never(t testing.TB, p rbac.Policy, a access) {
 	t.Helper()
 	s := newSearcher(t, p)
-	for _, h := range s.holdings(a.Actions, a.Resources) {
+	for _, h := range s.holdings(cmp.Or(a.Actions, "**"), cmp.Or(a.Resources, "**")) {
 		more := s.requests(h, a, func(r *rbac.Request, now time.Time) bool {
 			if a.Except != nil && a.Except(r) || !s.c.Evaluate(r, now).Allowed {
 				return true

@@ -2,6 +2,7 @@ package policytest
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -119,5 +120,9 @@ func conditional(c *rbac.Condition) string {
 	if c == nil {
 		return ""
 	}
-	return " when " + marshal(c)
+	b, err := json.Marshal(c)
+	if err != nil {
+		return " when " + err.Error()
+	}
+	return " when " + string(b)
 }
