@@ -76,13 +76,13 @@ func Recover(ctx context.Context, cfg Config, r Recovery) (RecoveryReport, error
 // mendings says for each kind of record what becomes of it. One that is not here is an error if it was set back.
 func (s *System) mendings(cfg Config) map[audit.Kind]audit.Mending {
 	all := map[audit.Kind]audit.Mending{
-		jit.GrantKind:    jit.Mending(s.store),
 		credentials.Kind: credentials.Mending(s.store),
 		genesisKind:      {Mend: s.mendGenesis},
 		policyKind:       s.policyMending(cfg.Policy),
 		pruningKind:      {Mend: s.mendPruning},
 	}
 	maps.Copy(all, lifecycle.Mendings(s.store))
+	maps.Copy(all, jit.Mendings(s.store))
 	return all
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,10 @@ type Assertion struct {
 	AAL             AAL       // the strength that was proven
 	AuthenticatedAt time.Time // when
 	Session         string    // the host's name for the session, for the record; at most 256 bytes, may be empty, never a secret
+	// Network is the address that the subject comes from, if the authenticator has seen it; the zero Addr otherwise.
+	Network netip.Addr
+	// Claims are what else the authenticator vouches for, such as the state of the subject's device; see [CheckAttributes].
+	Claims map[string]string
 }
 
 // An Authenticator verifies proofs for one issuer. Every sentence below is a case in identitytest.TestAuthenticator.
@@ -93,11 +98,14 @@ func (g *Gate) Caller(ctx context.Context, issuer string, proof []byte) (_ Calle
 		return Caller{}, fmt.Errorf("%w: issuer %q: an assertion without subject, strength or time", ErrDenied, issuer)
 	case len(said.Session) > 256 || !utf8.ValidString(said.Session):
 		return Caller{}, fmt.Errorf("%w: issuer %q: a session's name is text of at most 256 bytes", ErrDenied, issuer)
+	case CheckAttributes(said.Claims) != nil:
+		return Caller{}, fmt.Errorf("%w: issuer %q: a claim: %w", ErrDenied, issuer, CheckAttributes(said.Claims))
 	case said.AuthenticatedAt.After(now.Add(time.Minute)):
 		return Caller{}, fmt.Errorf("%w: issuer %q: authenticated in the future", ErrDenied, issuer)
 	case said.AuthenticatedAt.After(now):
 		said.AuthenticatedAt = now // within what clocks differ by
 	}
+	said.Claims = maps.Clone(said.Claims)
 	id, err := g.dir.Find(ctx, External{issuer, said.Subject})
 	if err != nil {
 		return Caller{}, fmt.Errorf("%w: issuer %q: %w", ErrDenied, issuer, err)
@@ -169,6 +177,9 @@ type Standing struct {
 	Links           []Delegation // of the chain, from the human's on; one less than Principals
 	AAL             AAL          // how the human at the root, or without a chain the identity itself, was authenticated
 	AuthenticatedAt time.Time    // and when
+	// Network and Claims are what the authenticator said of the identity besides; none of it is known of the human at the root of a chain.
+	Network netip.Addr
+	Claims  map[string]string
 }
 
 // Root returns the identity whose privilege it is: the human at the root of the chain, or without one the caller itself.
@@ -188,6 +199,7 @@ func (g *Gate) Admit(c Caller, now time.Time) (Standing, error) {
 	}
 	var s Standing
 	s.AAL, s.AuthenticatedAt = c.Authentication()
+	s.Network, s.Claims = c.Network(), c.Claims()
 	for i, node := range append(slices.Clone(c.c.nodes), c.c.self) {
 		id := node.Load().Clone()
 		switch {
@@ -414,6 +426,23 @@ func (c Caller) Session() string {
 		return ""
 	}
 	return c.c.proven.Session
+}
+
+// Network returns the address that the identity comes from, as its authenticator saw it. It is the zero Addr if nobody did, and for whoever acts under a
+// chain: where the human at its root was is not known any more.
+func (c Caller) Network() netip.Addr {
+	if c.c == nil || c.c.chain.Len() > 0 {
+		return netip.Addr{}
+	}
+	return c.c.proven.Network
+}
+
+// Claims returns what else the authenticator vouched for. There are none for whoever acts under a chain, as with [Caller.Network].
+func (c Caller) Claims() map[string]string {
+	if c.c == nil || c.c.chain.Len() > 0 {
+		return nil
+	}
+	return maps.Clone(c.c.proven.Claims)
 }
 
 // String names the caller by ID, for logs.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -41,12 +42,14 @@ type Identity struct {
 	External    []External   `json:"external,omitempty"`
 	Groups      []Membership `json:"groups,omitempty"`
 	Controls    []Control    `json:"controls,omitempty"`
-	Active      bool         `json:"-"` // its standing: whether it may act at all
-	Version     uint64       `json:"-"` // of its record in the ledger; 0 if it is kept elsewhere
+	// Attributes are what else policies go by; see [CheckAttributes]. They give privilege as groups do.
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Active     bool              `json:"-"` // its standing: whether it may act at all
+	Version    uint64            `json:"-"` // of its record in the ledger; 0 if it is kept elsewhere
 }
 
-// Check reports what is wrong with id: a missing part, a group name that is not canonical, a duplicate, a human under control, or anything
-// else without a sponsor.
+// Check reports what is wrong with id: a missing part, a group name that is not canonical, a duplicate, a human under control, anything
+// else without a sponsor, or an attribute that [CheckAttributes] refuses.
 func (id *Identity) Check() error {
 	seen := map[any]bool{}
 	dup := func(v any) bool { d := seen[v]; seen[v] = true; return d }
@@ -77,6 +80,9 @@ func (id *Identity) Check() error {
 			return fmt.Errorf("identity: %s is controlled by nobody or by itself", id.Handle)
 		}
 	}
+	if err := CheckAttributes(id.Attributes); err != nil {
+		return fmt.Errorf("identity: %s: %w", id.Handle, err)
+	}
 	return nil
 }
 
@@ -84,6 +90,7 @@ func (id *Identity) Check() error {
 func (id *Identity) Clone() Identity {
 	c := *id
 	c.External, c.Groups, c.Controls = slices.Clone(id.External), slices.Clone(id.Groups), slices.Clone(id.Controls)
+	c.Attributes = maps.Clone(id.Attributes)
 	return c
 }
 

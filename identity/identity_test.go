@@ -3,6 +3,8 @@ package identity_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -98,6 +100,7 @@ func TestCallerCannotBeForgedByMutation(t *testing.T) {
 	for _, id := range append(s.Principals, c.Identity()) {
 		clear(id.External)
 		clear(id.Controls)
+		clear(id.Attributes)
 	}
 	*s.Root() = identity.Identity{}
 	if after, err := w.Admit(c, base); err != nil || !reflect.DeepEqual(before, after) || !reflect.DeepEqual(c.Chain().Links(), want.links) {
@@ -248,6 +251,56 @@ func TestFutureAuthenticationIsRefused(t *testing.T) {
 		w.said = func(string) identity.Assertion { return bad }
 		if _, err := w.enter(t, 0); !errors.Is(err, identity.ErrDenied) {
 			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+func TestClaimsAreTheAuthenticatorsAlone(t *testing.T) {
+	w := newWorld(t, 1)
+	said := identity.Assertion{AAL: identity.AAL2, AuthenticatedAt: base, Network: netip.MustParseAddr("192.0.2.7"), Claims: map[string]string{"device": "managed"}}
+	w.said = func(subject string) identity.Assertion { said.Subject = subject; return said }
+	c := w.act(t, 0)
+	said.Claims["device"] = "lost"
+	clear(c.Claims())
+	st, err := w.Admit(c, base)
+	if err != nil || st.Claims["device"] != "managed" || st.Network != said.Network || c.Network() != said.Network || c.Claims()["device"] != "managed" {
+		t.Errorf("%+v, %v", st, err)
+	}
+	clear(st.Claims)
+	if st, _ = w.Admit(c, base); st.Claims["device"] != "managed" {
+		t.Error("mutation shows")
+	}
+	agent := w.act(t, 1)
+	if st, err := w.Admit(agent, base); err != nil || st.Claims != nil || st.Network.IsValid() || agent.Claims() != nil || agent.Network().IsValid() {
+		t.Errorf("what an agent's authenticator said counts for the human: %+v, %v", st, err)
+	}
+	if nobody := (identity.Caller{}); nobody.Claims() != nil || nobody.Network().IsValid() {
+		t.Error("the zero caller comes from somewhere")
+	}
+	said.Claims = map[string]string{"kind": "human"}
+	if _, err := w.enter(t, 0); !errors.Is(err, identity.ErrDenied) {
+		t.Error(err)
+	}
+}
+
+func TestBadAttributesAreRefused(t *testing.T) {
+	many := map[string]string{}
+	for i := range 33 {
+		many[fmt.Sprint("a", i)] = "x"
+	}
+	id := newWorld(t, 1).Identities[0]
+	for ok, all := range map[bool][]map[string]string{
+		true: {nil, {}, {"a": "b"}, {"Z_9-": strings.Repeat("x", 512), "b": "\u00e9 \n"}},
+		false: {many, {"": "x"}, {"a b": "x"}, {"\u00e9": "x"}, {"a.b": "x"}, {"id": "x"}, {"kind": "x"}, {"name": "x"}, {"sensitivity": "x"}, {"owner": "x"},
+			{"ownerGroup": "x"}, {"a": ""}, {"a": "\xff"}, {"a": strings.Repeat("x", 513)}, {strings.Repeat("x", 513): "x"}},
+	} {
+		for _, attributes := range all {
+			id.Attributes = attributes
+			if err := id.Check(); (err == nil) != ok {
+				t.Errorf("%.40v: %v", attributes, err)
+			} else if err != nil && strings.Contains(err.Error(), "xx") {
+				t.Errorf("the error holds the value: %v", err)
+			}
 		}
 	}
 }

@@ -29,6 +29,22 @@ type view struct {
 type known struct {
 	version uint64
 	grant   Grant // never changed
+	verdict *atomic.Pointer[verdict]
+}
+
+// A verdict says whether a policy has for a grant the slice that it was filed under, which is asked at each act.
+type verdict struct {
+	policy *Policy
+	holds  bool
+}
+
+func (k *known) under(p *Policy) bool {
+	v := k.verdict.Load()
+	if v == nil || v.policy != p {
+		v = &verdict{p, p.holds(&k.grant)}
+		k.verdict.Store(v)
+	}
+	return v.holds
 }
 
 func (v *view) setPolicy(p *Policy) {
@@ -47,7 +63,7 @@ func (v *view) put(version uint64, g Grant, now time.Time) {
 	if v.grants == nil {
 		v.grants = map[identity.ID][]known{}
 	}
-	next := []known{{version, g.clone()}} // readers hold the old list
+	next := []known{{version, g.clone(), new(atomic.Pointer[verdict])}} // readers hold the old list
 	for _, k := range v.grants[g.Subject] {
 		switch {
 		case k.grant.ID == g.ID && k.version >= version:
@@ -175,9 +191,10 @@ func (e *DeniedError) Is(target error) bool { return target == identity.ErrDenie
 
 // Authorize decides whether the caller may take the action on the resource now. What was taken away on any node before the call, or before
 // as long ago as the store's MaxStale, does not allow it; if that cannot be told, nothing does. Where nobody else is on the ledger it reads memory
-// only. Otherwise it may read one record first, and before it denies it reads anew what the caller has.
+// only. Otherwise it may read one record first, and before it denies it reads anew what the caller has. An action under a history constraint it
+// does not allow: that takes [Engine.Use].
 func (e *Engine) Authorize(ctx context.Context, c identity.Caller, action, resource string) Decision {
-	return e.authorize(ctx, c, action, resource, "", false)
+	return e.authorize(ctx, &question{caller: c, action: action, resource: resource})
 }
 
 // AuthorizeBy is Authorize resting on one grant, and on nothing else that its subject holds.
@@ -185,37 +202,46 @@ func (e *Engine) AuthorizeBy(ctx context.Context, c identity.Caller, grant audit
 	if grant == "" {
 		return Decision{Err: refusal("no grant is named")}
 	}
-	return e.authorize(ctx, c, action, resource, grant, false)
+	return e.authorize(ctx, &question{caller: c, action: action, resource: resource, only: grant})
 }
 
 // Explain is Authorize that says why it allows, too: every rule that spoke.
 func (e *Engine) Explain(ctx context.Context, c identity.Caller, action, resource string) Decision {
-	return e.authorize(ctx, c, action, resource, "", true)
+	return e.authorize(ctx, &question{caller: c, action: action, resource: resource, explain: true})
 }
 
 // AuthorizeKnown is Authorize, or AuthorizeBy if a grant is named, by what this node knows, whatever may have been taken away elsewhere. It reads
 // memory only, and permits nothing by itself: it is for what is committed together with [Decision.Reads], which fails if anything has changed, and for
 // taking away while the ledger does not answer.
 func (e *Engine) AuthorizeKnown(c identity.Caller, grant audit.ID, action, resource string) Decision {
-	return e.view.authorize(e.gate, c, action, resource, grant, false, e.store.Now())
+	return e.view.authorize(e.gate, &question{caller: c, action: action, resource: resource, only: grant}, e.store.Now())
 }
 
-func (e *Engine) authorize(ctx context.Context, c identity.Caller, action, resource string, only audit.ID, explain bool) Decision {
+// A question is what one decision is about.
+type question struct {
+	caller           identity.Caller
+	action, resource string
+	only             audit.ID // the one grant to rest on; empty for any
+	explain          bool
+	past             func(of *identity.Identity) (*rbac.Past, error) // reads what was done before; nil if nobody does
+}
+
+func (e *Engine) authorize(ctx context.Context, q *question) Decision {
 	if err := e.store.Fresh(ctx); err != nil {
 		return Decision{Err: fmt.Errorf("%w: %w", identity.ErrDenied, err)}
 	}
-	d := e.view.authorize(e.gate, c, action, resource, only, explain, e.store.Now())
-	if d.Allowed || !e.store.Shared() || !e.gate.Made(c) {
+	d := e.view.authorize(e.gate, q, e.store.Now())
+	if d.Allowed || !e.store.Shared() || !e.gate.Made(q.caller) {
 		return d
 	}
-	if err := e.refresh(ctx, c); err != nil {
+	if err := e.refresh(ctx, q.caller); err != nil {
 		return Decision{Err: fmt.Errorf("%w: %w: %w", identity.ErrDenied, audit.ErrStale, err)}
 	}
-	return e.view.authorize(e.gate, c, action, resource, only, explain, e.store.Now())
+	return e.view.authorize(e.gate, q, e.store.Now())
 }
 
-func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resource string, only audit.ID, explain bool, now time.Time) Decision {
-	st, err := gate.Admit(c, now)
+func (v *view) authorize(gate *identity.Gate, q *question, now time.Time) Decision {
+	st, err := gate.Admit(q.caller, now)
 	if err != nil {
 		return Decision{Err: err}
 	}
@@ -224,22 +250,31 @@ func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resourc
 		return Decision{Err: refusal("no policy")}
 	}
 	root := st.Root().ID
-	r := rbac.Request{Only: only != "", Subject: subjectOf(st.Root()), Action: action, Resource: resource,
-		Context: rbac.Context{AAL: st.AAL, AuthenticatedAt: st.AuthenticatedAt, Session: c.Session()}}
+	r := rbac.Request{Only: q.only != "", Subject: subjectOf(st.Root()), Action: q.action, Resource: q.resource, Context: rbac.Context{
+		AAL: st.AAL, AuthenticatedAt: st.AuthenticatedAt, Session: q.caller.Session(), Network: st.Network, Attributes: st.Claims}}
 	for i, d := range st.Links {
 		r.Chain = append(r.Chain, rbac.Link{Scope: d.Scope, Subject: subjectOf(&st.Principals[i+1])})
 	}
+	historic := p.past && p.roles.Historic(q.action, q.resource)
+	if historic && q.past != nil {
+		if r.Past, err = q.past(st.Root()); err != nil {
+			return Decision{Err: err, root: root}
+		}
+	}
 	grants := v.of(root)
-	for _, k := range grants {
-		g := &k.grant
-		if g.ActiveAt(now) && (only == "" || g.ID == only) && !v.refuses(g.ID) && p.slices[g.Request.Role] == g.Slice {
+	for i := range grants {
+		g := &grants[i].grant
+		if g.ActiveAt(now) && (q.only == "" || g.ID == q.only) && !v.refuses(g.ID) && grants[i].under(p) {
 			r.Activations = append(r.Activations, rbac.Activation{ID: string(g.ID), Role: g.Request.Role, Scope: g.Request.Scope,
 				NotBefore: g.NotBefore, NotAfter: g.NotAfter})
 		}
 	}
 	d := Decision{root: root}
-	if d.Decision = p.roles.Evaluate(&r, now); !d.Allowed || explain {
+	if d.Decision = p.roles.Evaluate(&r, now); !d.Allowed || q.explain {
 		d.Explanation = p.roles.Explain(&r, now)
+		if historic && r.Past == nil {
+			d.Reasons = append(d.Reasons, rbac.Reason{Effect: rbac.Lacks, Rule: "request", Subject: root, Text: "only Engine.Use knows what was done before"})
+		}
 	}
 	if !d.Allowed {
 		return d
@@ -259,23 +294,30 @@ func (v *view) authorize(gate *identity.Gate, c identity.Caller, action, resourc
 	return d
 }
 
-// Use authorizes the act and puts it on the record. Only a nil error permits the act; a refusal is a [*DeniedError] and is recorded too,
-// if it can be.
+// Use authorizes the act and puts it on the record, with what history constraints have to know of it. Only a nil error permits the act; a refusal is
+// a [*DeniedError], or says that nothing more can be kept of what was done on the resource, and is recorded too, if it can be.
 func (e *Engine) Use(ctx context.Context, c identity.Caller, action, resource string) (d Decision, err error) {
 	var fields map[string]string
 	if canon.CheckName(action, ':') == nil && canon.CheckName(resource, '/') == nil {
 		fields = map[string]string{"step": "use", "action": action, "resource": resource}
 	}
+	var before []audit.Row[acts]
+	q := &question{caller: c, action: action, resource: resource, past: e.remember(ctx, resource, &before)}
 	err = audit.Retry(func() error {
-		if d = e.AuthorizeKnown(c, "", action, resource); !d.Allowed {
-			d = e.Authorize(ctx, c, action, resource)
+		before = nil
+		if d = e.view.authorize(e.gate, q, e.store.Now()); !d.Allowed {
+			d = e.authorize(ctx, q)
 		}
 		if !d.Allowed {
 			return e.refused(ctx, c, d.root, d.Cause, fields, &DeniedError{d})
 		}
 		ev := e.store.NewEvent("jit.used", audit.ActorOf(c), d.Cause)
 		ev.Subject, ev.Fields = d.root, fields
-		err := e.store.Commit(ctx, audit.Tx{Events: []*audit.Event{ev}, Reads: d.reads})
+		tx := audit.Tx{Events: []*audit.Event{ev}, Reads: d.Reads()}
+		if err := e.act(&tx, before, action, ev); err != nil {
+			return e.refused(ctx, c, d.root, d.Cause, fields, err)
+		}
+		err := e.store.Commit(ctx, tx)
 		if errors.Is(err, audit.ErrConflict) {
 			return errors.Join(err, e.refresh(ctx, c))
 		}

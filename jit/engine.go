@@ -28,6 +28,8 @@ type Engine struct {
 	ending func(grant audit.ID)
 	closed func(ctx context.Context, g Grant)
 	grants audit.Table[Grant]
+	duties audit.Table[duty]
+	acts   audit.Table[acts]
 	view   view
 }
 
@@ -54,7 +56,7 @@ func NewEngine(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, errors.New("jit: an engine needs a store, a gate and a directory")
 	}
 	e := &Engine{store: cfg.Store, gate: cfg.Gate, dir: identity.Guarded(cfg.Directory), auth: cfg.Authority, reload: cfg.Reload, ending: cfg.Ending, closed: cfg.Closed,
-		grants: audit.NewTable(cfg.Store, GrantKind, grantKeys)}
+		grants: audit.NewTable(cfg.Store, GrantKind, grantKeys), duties: audit.NewTable[duty](cfg.Store, DutyKind, nil), acts: audit.NewTable[acts](cfg.Store, ActsKind, nil)}
 	e.SetPolicy(cfg.Policy)
 	broken := e.load(ctx)
 	for _, err := range broken {
@@ -130,11 +132,12 @@ func (m *moment) reads(extra ...audit.Read) []audit.Read {
 	return slices.Concat(audit.ReadsOf(m.standing), m.policy.reads(), kept)
 }
 
-// proven reports whether the caller's authentication is what the rule asks for.
-func (m *moment) proven(want *rbac.MFA) error {
-	if at := m.standing.AuthenticatedAt; want != nil &&
-		(m.standing.AAL < want.AAL || at.After(m.now) || m.now.Sub(at) > time.Duration(want.MaxAge)) {
-		return refusal("needs %v within the last %v", want.AAL, want.MaxAge)
+// proven reports whether the caller's authentication is what the terms ask for.
+func (m *moment) proven(t *terms) error {
+	for _, want := range t.mfa {
+		if at := m.standing.AuthenticatedAt; m.standing.AAL < want.AAL || at.After(m.now) || m.now.Sub(at) > time.Duration(want.MaxAge) {
+			return refusal("needs %v within the last %v", want.AAL, want.MaxAge)
+		}
 	}
 	return nil
 }
@@ -182,9 +185,9 @@ func (e *Engine) request(ctx context.Context, c identity.Caller, r Request) (Gra
 	if err != nil {
 		return Grant{}, err
 	}
-	rule := m.policy.rules[r.Role]
+	t := m.policy.terms(r.Role, r.Scope)
 	switch {
-	case rule == nil:
+	case t == nil:
 		return Grant{}, refusal("no rule says how role %q is requested", r.Role)
 	case strings.TrimSpace(r.Reason) == "" || len(r.Reason) > 1000 || !utf8.ValidString(r.Reason):
 		return Grant{}, refusal("a reason of 1 to 1000 bytes is needed")
@@ -194,31 +197,34 @@ func (e *Engine) request(ctx context.Context, c identity.Caller, r Request) (Gra
 		return Grant{}, refusal("%d requests and grants are enough for now", maxOpen)
 	case r.Duration <= 0 || r.Duration%rbac.Duration(time.Microsecond) != 0:
 		return Grant{}, refusal("a positive duration in whole microseconds is needed")
-	case r.Duration > rule.MaxDuration:
-		return Grant{}, refusal("%v is longer than the ceiling of %v", r.Duration, rule.MaxDuration)
+	case r.Duration > t.most:
+		return Grant{}, refusal("%v is longer than the ceiling of %v", r.Duration, t.most)
 	}
-	if err := m.proven(rule.MFA); err != nil {
+	if err := m.proven(t); err != nil {
 		return Grant{}, err
 	}
 	if err := m.eligible(r, nil); err != nil {
 		return Grant{}, err
 	}
-	lapse := time.Duration(rule.Lapse)
+	if _, err := e.duty(ctx, m.policy, m.self, r.Role, m.now); err != nil {
+		return Grant{}, err
+	}
+	lapse := time.Duration(t.rule.Lapse)
 	if lapse == 0 {
 		lapse = DefaultLapse
 	}
 	g := Grant{
-		ID: audit.ID(uuid.NewString()), Subject: m.self.ID, Request: r, Salt: rand.Text(), Slice: m.policy.slices[r.Role],
+		ID: audit.ID(uuid.NewString()), Subject: m.self.ID, Request: r, Salt: rand.Text(), Slice: t.slice,
 		FiledAt: m.now, LapsesAt: canon.Time(m.now.Add(lapse)), Status: Requested,
 	}.clone()
-	if rule.Approval == nil {
+	if len(t.approvals) == 0 {
 		g.Status = Approved
 	}
 	ev := e.event("jit.requested", m.actor, &g)
 	hash := g.Hash(e.store.Origin())
 	ev.Fields = map[string]string{
 		"role": r.Role, "scope": strings.Join(r.Scope, " "), "duration": r.Duration.String(), "lapsesAt": g.LapsesAt.Format(time.RFC3339Nano),
-		"rule": rule.ID, "slice": g.Slice.String(), "hash": hash.String(),
+		"rule": t.rule.ID, "slice": g.Slice.String(), "hash": hash.String(),
 	}
 	var out Grant
 	err = e.write(ctx, audit.Row[Grant]{ID: g.ID, Value: g}, audit.Tx{Reads: m.reads()}, ev, &out)
@@ -242,7 +248,7 @@ func (m *moment) eligible(r Request, until *time.Time) error {
 }
 
 func subjectOf(id *identity.Identity) rbac.Subject {
-	s := rbac.Subject{ID: id.ID, Kind: id.Kind, Groups: make([]string, 0, len(id.Groups))}
+	s := rbac.Subject{ID: id.ID, Kind: id.Kind, Groups: make([]string, 0, len(id.Groups)), Attributes: id.Attributes}
 	for _, m := range id.Groups {
 		s.Groups = append(s.Groups, m.Group)
 	}
@@ -258,7 +264,7 @@ func (e *Engine) event(kind string, actor audit.Actor, g *Grant) *audit.Event {
 
 // write commits the row's next version with tx and shows it to the view.
 func (e *Engine) write(ctx context.Context, row audit.Row[Grant], tx audit.Tx, ev *audit.Event, out *Grant) error {
-	tx.Writes = append(tx.Writes, e.grants.Put(row, ev))
+	tx.Writes = slices.Insert(tx.Writes, 0, e.grants.Put(row, ev))
 	if err := e.store.Commit(ctx, tx); err != nil {
 		return err
 	}
@@ -274,40 +280,33 @@ func (e *Engine) Load(ctx context.Context, id audit.ID) (Grant, error) {
 }
 
 // voter reports why the identity cannot decide on the grant: what an approver must be when deciding and still be at activation. It
-// returns the reads that the answer rests on: the approver's record, and the subject's, so that its party cannot change unseen.
-func (e *Engine) voter(ctx context.Context, m *moment, g *Grant, id identity.ID) ([]audit.Read, error) {
+// returns those of the groups that can approve which the approver is in, and the reads that the answer rests on: the approver's record, and the
+// subject's, so that its party cannot change unseen.
+func (e *Engine) voter(ctx context.Context, m *moment, t *terms, g *Grant, id identity.ID) (groups []string, subject identity.Identity, _ []audit.Read, err error) {
 	who, err := e.dir.Identity(ctx, id)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", identity.ErrDenied, err)
+	if err == nil {
+		subject, err = e.dir.Identity(ctx, g.Subject)
 	}
-	subject, err := e.dir.Identity(ctx, g.Subject)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", identity.ErrDenied, err)
+		return nil, subject, nil, fmt.Errorf("%w: %w", identity.ErrDenied, err)
 	}
-	approval := m.policy.rules[g.Request.Role].Approval
+	groups = t.groups(&who, g)
 	switch {
 	case who.ID != id || subject.ID != g.Subject:
-		return nil, refusal("the directory returned somebody else")
+		err = refusal("the directory returned somebody else")
 	case who.Kind != identity.KindHuman:
-		return nil, refusal("only humans approve")
+		err = refusal("only humans approve")
 	case !who.Active:
-		return nil, refusal("an approver is not active")
+		err = refusal("an approver is not active")
 	case slices.Contains(subject.Controllers(m.now), id):
-		return nil, refusal("nobody approves for their own party")
-	case approval == nil || !slices.ContainsFunc(approval.Groups, func(group string) bool { return who.Member(group, g.FiledAt) }):
-		return nil, refusal("an approver must be in one of %v since before the request was filed", groupsOf(approval))
+		err = refusal("nobody approves for their own party")
+	case len(groups) == 0:
+		err = refusal("an approver must be in one of %v since before the request was filed", t.allGroups())
 	}
-	return []audit.Read{
+	return groups, subject, []audit.Read{
 		{Kind: audit.IdentityKind, ID: audit.ID(id.String()), Version: who.Version},
 		{Kind: audit.IdentityKind, ID: audit.ID(g.Subject.String()), Version: subject.Version},
-	}, nil
-}
-
-func groupsOf(a *Approval) []string {
-	if a == nil {
-		return nil
-	}
-	return a.Groups
+	}, err
 }
 
 // Approve records the caller's approval of the request with the given hash, which says what the caller has seen.
@@ -321,42 +320,53 @@ func (e *Engine) Deny(ctx context.Context, c identity.Caller, id audit.ID, hash 
 }
 
 func (e *Engine) vote(ctx context.Context, c identity.Caller, id audit.ID, hash audit.Digest, approve bool) (Grant, error) {
-	return e.decide(ctx, c, id, map[bool]string{true: "approve", false: "deny"}[approve], func(m *moment, g *Grant) (*audit.Event, []audit.Read, error) {
+	return e.decide(ctx, c, id, map[bool]string{true: "approve", false: "deny"}[approve], func(m *moment, g *Grant) (ev *audit.Event, tx audit.Tx, err error) {
+		t := m.policy.terms(g.Request.Role, g.Request.Scope)
 		switch status := g.StatusAt(m.now); {
 		case status != Requested && status != Approved:
-			return nil, nil, refusal("the request is %s", status)
+			return nil, tx, refusal("the request is %s", status)
 		case hash == audit.Digest{} || hash != g.Hash(e.store.Origin()):
-			return nil, nil, refusal("that is not the hash of the request")
-		case m.policy.slices[g.Request.Role] != g.Slice:
-			return nil, nil, refusal("the policy for role %q has changed since the request was filed", g.Request.Role)
+			return nil, tx, refusal("that is not the hash of the request")
+		case t == nil || t.slice != g.Slice:
+			return nil, tx, refusal("the policy for role %q has changed since the request was filed", g.Request.Role)
 		case approve && slices.ContainsFunc(g.Votes, func(v Vote) bool { return v.Approver == m.self.ID }):
-			return nil, nil, refusal("each approver counts once")
+			return nil, tx, refusal("each approver counts once")
 		}
-		reads, err := e.voter(ctx, m, g, m.self.ID)
+		groups, subject, reads, err := e.voter(ctx, m, t, g, m.self.ID)
 		if err != nil {
-			return nil, nil, err
+			return nil, tx, err
 		}
-		rule := m.policy.rules[g.Request.Role]
-		if err := m.proven(rule.MFA); err != nil {
-			return nil, nil, err
+		if err := m.proven(t); err != nil {
+			return nil, tx, err
 		}
 		kind := "jit.denied"
 		if g.Status = Denied; approve {
+			if _, err := e.apart(ctx, m.policy, &subject, g.Request.Role, m.now); err != nil {
+				return nil, tx, err
+			}
 			kind, g.Status = "jit.approved", Requested
-			g.Votes = append(g.Votes, Vote{m.self.ID, hash, g.Slice, m.now, m.standing.AAL, canon.Time(m.standing.AuthenticatedAt)})
-			if len(g.Votes) >= rule.Approval.Count {
+			g.Votes = append(g.Votes, Vote{m.self.ID, groups, hash, g.Slice, m.now, m.standing.AAL, canon.Time(m.standing.AuthenticatedAt)})
+			if t.lacks(g.voters()) == "" {
 				g.Status = Approved
 			}
 		}
-		ev := e.event(kind, m.actor, g)
+		ev = e.event(kind, m.actor, g)
 		ev.Fields = map[string]string{"hash": hash.String(), "status": string(g.Status)}
-		return ev, m.reads(reads...), nil
+		return ev, audit.Tx{Reads: m.reads(reads...)}, nil
 	})
+}
+
+// voters returns the groups for which each of those who have approved could.
+func (g *Grant) voters() (groups [][]string) {
+	for _, v := range g.Votes {
+		groups = append(groups, v.Groups)
+	}
+	return groups
 }
 
 // decide loads the grant, asks f what to do with it and commits that; if anything that it rests on has changed meanwhile, again from the start.
 func (e *Engine) decide(ctx context.Context, c identity.Caller, id audit.ID, step string,
-	f func(*moment, *Grant) (*audit.Event, []audit.Read, error)) (out Grant, err error) {
+	f func(*moment, *Grant) (*audit.Event, audit.Tx, error)) (out Grant, err error) {
 	var seen Grant
 	again := true
 	err = audit.Retry(func() error {
@@ -373,7 +383,7 @@ func (e *Engine) decide(ctx context.Context, c identity.Caller, id audit.ID, ste
 		if e.view.refuses(id) {
 			return refusal("it is being taken away")
 		}
-		ev, reads, err := f(&m, &row.Value)
+		ev, tx, err := f(&m, &row.Value)
 		if again && e.outdated(ctx, c, err) {
 			again = false
 			return fmt.Errorf("%w: %w", audit.ErrConflict, err)
@@ -381,7 +391,7 @@ func (e *Engine) decide(ctx context.Context, c identity.Caller, id audit.ID, ste
 		if err != nil {
 			return err
 		}
-		err = e.write(ctx, row, audit.Tx{Reads: reads}, ev, &out)
+		err = e.write(ctx, row, tx, ev, &out)
 		if errors.Is(err, audit.ErrConflict) {
 			return errors.Join(err, e.refresh(ctx, c))
 		}
@@ -396,62 +406,71 @@ func (e *Engine) decide(ctx context.Context, c identity.Caller, id audit.ID, ste
 // Activate starts the grant for its requester. Everything is asked again at this moment; what is missing is in the error, and the
 // request stays as it was.
 func (e *Engine) Activate(ctx context.Context, c identity.Caller, id audit.ID) (Grant, error) {
-	return e.decide(ctx, c, id, "activate", func(m *moment, g *Grant) (*audit.Event, []audit.Read, error) {
-		status, rule := g.StatusAt(m.now), m.policy.rules[g.Request.Role]
+	return e.decide(ctx, c, id, "activate", func(m *moment, g *Grant) (ev *audit.Event, tx audit.Tx, err error) {
+		status, t := g.StatusAt(m.now), m.policy.terms(g.Request.Role, g.Request.Scope)
 		switch {
 		case m.self.ID != g.Subject:
-			return nil, nil, refusal("only who asked can activate")
-		case status == Requested && rule != nil && rule.Approval != nil:
-			return nil, nil, refusal("%d of %d approvals: need members of %v", len(g.Votes), rule.Approval.Count, rule.Approval.Groups)
+			return nil, tx, refusal("only who asked can activate")
+		case status == Requested && t != nil && t.lacks(g.voters()) != "":
+			return nil, tx, refusal("%s", t.lacks(g.voters()))
 		case status != Approved:
-			return nil, nil, refusal("the request is %s", status)
-		case rule == nil || m.policy.slices[g.Request.Role] != g.Slice:
-			return nil, nil, refusal("the policy for role %q has changed since the request was filed", g.Request.Role)
+			return nil, tx, refusal("the request is %s", status)
+		case t == nil || t.slice != g.Slice:
+			return nil, tx, refusal("the policy for role %q has changed since the request was filed", g.Request.Role)
 		}
-		if err := m.proven(rule.MFA); err != nil {
-			return nil, nil, err
+		if err := m.proven(t); err != nil {
+			return nil, tx, err
 		}
-		votes, err := e.count(ctx, m, g)
+		votes, err := e.count(ctx, m, t, g)
 		if err != nil {
-			return nil, nil, err
+			return nil, tx, err
 		}
 		g.NotBefore, g.NotAfter = m.now, canon.Time(m.now.Add(time.Duration(g.Request.Duration)))
 		if err := m.eligible(g.Request, &g.NotAfter); err != nil {
-			return nil, nil, err
+			return nil, tx, err
 		}
 		if !g.NotBefore.Before(g.NotAfter) {
-			return nil, nil, refusal("eligibility ends at once")
+			return nil, tx, refusal("eligibility ends at once")
+		}
+		duties, err := e.duty(ctx, m.policy, m.self, g.Request.Role, m.now)
+		if err != nil {
+			return nil, tx, err
+		}
+		if err := e.excused(ctx, m.policy, m.self, duties, g.Request.Role, m.now, &g.NotAfter); err != nil {
+			return nil, tx, err
 		}
 		g.Status = Active
-		ev := e.event("jit.activated", m.actor, g)
+		ev = e.event("jit.activated", m.actor, g)
 		ev.Fields = map[string]string{"role": g.Request.Role, "notAfter": g.NotAfter.Format(time.RFC3339Nano), "hash": g.Hash(e.store.Origin()).String()}
-		return ev, m.reads(votes...), nil
+		tx.Reads = m.reads(votes...)
+		tx.Writes = e.hold(duties, m.actor, g)
+		return ev, tx, nil
 	})
 }
 
 // count returns what the votes for g rest on, if enough of them hold.
-func (e *Engine) count(ctx context.Context, m *moment, g *Grant) ([]audit.Read, error) {
-	approval := m.policy.rules[g.Request.Role].Approval
-	if approval == nil {
+func (e *Engine) count(ctx context.Context, m *moment, t *terms, g *Grant) ([]audit.Read, error) {
+	if len(t.approvals) == 0 {
 		return nil, nil
 	}
 	hash := g.Hash(e.store.Origin())
 	var reads []audit.Read
 	var humans []identity.ID
+	var voters [][]string
 	why := errors.New("the others were for something else")
 	for _, v := range g.Votes {
 		if v.Hash != hash || v.Slice != g.Slice || slices.Contains(humans, v.Approver) {
 			continue
 		}
-		read, err := e.voter(ctx, m, g, v.Approver)
+		groups, _, read, err := e.voter(ctx, m, t, g, v.Approver)
 		if err != nil {
 			why = err
 			continue
 		}
-		humans, reads = append(humans, v.Approver), append(reads, read...)
+		humans, voters, reads = append(humans, v.Approver), append(voters, groups), append(reads, read...)
 	}
-	if len(humans) < approval.Count {
-		return nil, fmt.Errorf("%w: %d of %d approvals hold: %w", identity.ErrDenied, len(humans), approval.Count, why)
+	if lacks := t.lacks(voters); lacks != "" {
+		return nil, fmt.Errorf("%w: not all approvals hold: %s: %w", identity.ErrDenied, lacks, why)
 	}
 	return reads, nil
 }

@@ -10,8 +10,12 @@ import (
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
-// GrantKind is the kind of the records that this package writes.
-const GrantKind audit.Kind = "grant"
+// The kinds of the records that this package writes.
+const (
+	GrantKind audit.Kind = "grant"
+	DutyKind  audit.Kind = "duty" // which activations count towards constraints and ceilings
+	ActsKind  audit.Kind = "acts" // what was done under history constraints
+)
 
 // A Status says how far a request or a grant has come. The zero Status is invalid.
 type Status string
@@ -40,8 +44,9 @@ type Request struct {
 // A Vote is one human's approval.
 type Vote struct {
 	Approver        identity.ID  `json:"approver"`
-	Hash            audit.Digest `json:"hash"`  // of the request that was approved
-	Slice           audit.Digest `json:"slice"` // of the policy that it was approved under
+	Groups          []string     `json:"groups,omitempty"` // for which the approver could approve
+	Hash            audit.Digest `json:"hash"`             // of the request that was approved
+	Slice           audit.Digest `json:"slice"`            // of the policy that it was approved under
 	At              time.Time    `json:"at"`
 	AAL             identity.AAL `json:"aal"`
 	AuthenticatedAt time.Time    `json:"authenticatedAt"`
@@ -118,5 +123,8 @@ func (g Grant) latest() time.Time {
 
 func (g Grant) clone() Grant {
 	g.Request.Scope, g.Votes = slices.Clone(g.Request.Scope), slices.Clone(g.Votes)
+	for i := range g.Votes {
+		g.Votes[i].Groups = slices.Clone(g.Votes[i].Groups)
+	}
 	return g
 }

@@ -30,6 +30,10 @@ func TestBadRulesAreRefused(t *testing.T) {
 		`{"rules":[{"id":"a","roles":["op"],"maxDuration":"-1h","autoApprove":"x"}]}`,
 		`{"rules":[{"id":"a","roles":["op"],"maxDuration":"1h","autoApprove":"x"},{"id":"b","roles":["op"],"maxDuration":"1h","autoApprove":"x"}]}`,
 		`{"rules":[{"id":"a","roles":["op"],"maxDuration":"1h","autoApprove":"x","mfa":{"aal":"aal2","maxAge":"0s"}}]}`,
+		`{"rules":[],"levels":[{"sensitivity":"high"}]}`, `{"rules":[],"levels":[{"maxDuration":"1h"}]}`, `{"rules":[],"levels":[{"sensitivity":"top","maxDuration":"1h"}]}`,
+		`{"rules":[],"levels":[{"sensitivity":"high","maxDuration":"-1h"}]}`, `{"rules":[],"levels":[{"sensitivity":"high","mfa":{"aal":"aal2","maxAge":"0s"}}]}`,
+		`{"rules":[],"levels":[{"sensitivity":"high","approval":{"count":0,"groups":["s"]}}]}`, `{"rules":[],"levels":[{"sensitivity":"high","approval":{"count":1,"groups":[]}}]}`,
+		`{"rules":[],"levels":[{"sensitivity":"high","maxDuration":"1h"},{"sensitivity":"high","maxDuration":"2h"}]}`,
 		`{"rules":[],"Rules":[]}`, `{"rules":[],"rules":[]}`, `{"rule":[]}`, `{"rules":null}`,
 	} {
 		if _, err := jit.ParseRules([]byte(doc)); err == nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/bailiwick-go/bailiwick/audit"
+	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/internal/canon"
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
@@ -16,7 +17,8 @@ const DefaultLapse = time.Hour
 
 // Rules are the jit section of a policy.
 type Rules struct {
-	Rules []Rule `json:"rules"`
+	Rules  []Rule  `json:"rules"`
+	Levels []Level `json:"levels,omitempty"` // what sensitive scopes need besides
 }
 
 // A Rule says how roles are requested. Exactly one of Approval and AutoApprove is set.
@@ -62,6 +64,15 @@ func (r Rules) check() error {
 			roles[role] = true
 		}
 	}
+	for i := range r.Levels {
+		l := &r.Levels[i]
+		if err := l.check(); err != nil {
+			return fmt.Errorf("jit: level %v: %w", l.Sensitivity, err)
+		}
+		if slices.ContainsFunc(r.Levels[:i], func(o Level) bool { return o.Sensitivity == l.Sensitivity }) {
+			return fmt.Errorf("jit: level %v: it is there twice", l.Sensitivity)
+		}
+	}
 	return nil
 }
 
@@ -79,27 +90,20 @@ func (r *Rule) check() error {
 		return errors.New("it approves without approvals; say autoApprove and why if that is meant")
 	case r.Approval != nil && r.AutoApprove != "":
 		return errors.New("both approval and autoApprove")
-	case r.Approval != nil && r.Approval.Count < 1:
-		return errors.New("it approves without approvals: count must be at least 1")
-	case r.Approval != nil && len(r.Approval.Groups) == 0:
-		return errors.New("nobody can approve: no groups")
 	}
-	if r.Approval != nil {
-		for i, g := range r.Approval.Groups {
-			if err := canon.CheckName(g, '/'); err != nil || slices.Contains(r.Approval.Groups[:i], g) {
-				return fmt.Errorf("group %q is not canonical or there twice", g)
-			}
-		}
-	}
-	return nil
+	return r.Approval.check()
 }
 
 // A Policy is what an [Engine] decides by: roles and rules, and the record that they were read from.
 type Policy struct {
 	roles  *rbac.Compiled
-	rules  map[string]*Rule // by role
-	slices map[string]audit.Digest
+	plain  map[string]*terms // by role, levels aside
+	levels []level           // from the least sensitivity on
 	read   audit.Read
+	names  []string // of all roles, if there is a dynamic constraint
+	past   bool     // there is a history constraint
+
+	excused map[identity.ID][]time.Time // from dynamic constraints, until when; the first first
 }
 
 // NewPolicy compiles the two sections. Read names the record's version, which every decision that is recorded will rest on; its
@@ -112,7 +116,11 @@ func NewPolicy(p rbac.Policy, r Rules, read audit.Read) (*Policy, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	out := &Policy{compiled, map[string]*Rule{}, map[string]audit.Digest{}, read}
+	out := &Policy{roles: compiled, plain: map[string]*terms{}, read: read}
+	if err := out.addLevels(r.Levels); err != nil {
+		return nil, fmt.Errorf("jit: levels: %w", err)
+	}
+	out.addConstraints(&p)
 	for _, rule := range r.Rules {
 		text, err := canon.Marshal(rule)
 		if err != nil {
@@ -122,13 +130,8 @@ func NewPolicy(p rbac.Policy, r Rules, read audit.Read) (*Policy, error) {
 		if err := canon.Unmarshal(text, own); err != nil {
 			return nil, fmt.Errorf("jit: rule %q: %w", rule.ID, err)
 		}
-		for _, role := range own.Roles {
-			closure, err := compiled.Slice(role)
-			if err != nil {
-				return nil, fmt.Errorf("jit: rule %q: %w", rule.ID, err)
-			}
-			out.rules[role] = own
-			out.slices[role] = canon.Hash("bailiwick/slice/v1", closure[:], text)
+		if err := out.addRule(own, text); err != nil {
+			return nil, fmt.Errorf("jit: rule %q: %w", rule.ID, err)
 		}
 	}
 	return out, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,7 +64,8 @@ func event(s *audit.Store, kind string, actor audit.Actor, cause audit.EventID, 
 }
 
 // Register adds a pending identity, under a new ID whatever id says. Its groups begin now; the sponsor of what is not human is the caller
-// alone.
+// alone. The caller needs "identity:register" on "identity/" and the kind, "group:join" on "group/" and each group, and "attribute:set" on
+// "attribute/" and the name of each attribute.
 func (m *Manager) Register(ctx context.Context, c identity.Caller, id identity.Identity) (identity.Identity, error) {
 	now := m.store.Now()
 	st, err := m.gate.Admit(c, now)
@@ -88,6 +90,11 @@ func (m *Manager) Register(ctx context.Context, c identity.Caller, id identity.I
 	for _, g := range id.Groups {
 		if err == nil {
 			basis, err = m.allowed(ctx, basis, c, "group:join", "group/"+g.Group)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(id.Attributes)) {
+		if err == nil {
+			basis, err = m.allowed(ctx, basis, c, "attribute:set", "attribute/"+name)
 		}
 	}
 	if err != nil {

@@ -142,7 +142,7 @@ func Compile(p Policy, options ...Option) (*Compiled, error) {
 			base: &base{
 				byName:    make(map[string]uint32, len(p.Roles)),
 				guards:    make([]guard, 1),
-				actions:   actions{symbols: map[string]uint32{}, known: map[string]uint32{}},
+				actions:   actions{known: map[string]uint32{}},
 				selectors: selectors{identity: map[identity.ID]uint32{}, group: map[string]uint32{}},
 			},
 			matches:    matches{by: map[attributeValue][]uint32{}},

@@ -55,7 +55,7 @@ func (c *Compiled) Evaluate(r *Request, now time.Time) Decision {
 		}
 	}
 	e := evaluation{Compiled: c, r: r, us: now.UnixMicro()}
-	if e.action = c.actions.symbols[r.Action]; e.action == 0 && canon.CheckName(r.Action, ':') != nil {
+	if e.action = c.actions.symbols.get(r.Action); e.action == 0 && canon.CheckName(r.Action, ':') != nil {
 		return Decision{}
 	}
 	var hits [16]uint32
@@ -114,31 +114,32 @@ func (e *evaluation) holds(k *condition, s *Subject) (truth, int64) {
 // forbidden reports whether no deny and no past forbids the request, and until when that may be so.
 func (e *evaluation) forbidden() (until int64, ok bool) {
 	until = never
+	denies, acts := false, false
 	for _, h := range e.hits {
 		p := &e.index.patterns[h]
 		if p.entry != 0 && (e.entry == 0 || p.entry < e.entry) {
 			e.entry = p.entry
 		}
+		denies = denies || p.denies.from != p.denies.to
+		acts = acts || p.acts.from != p.acts.to
 	}
-	for _, h := range e.hits {
-		p := &e.index.patterns[h]
-		if p.denies.from != p.denies.to {
-			if !e.undenied(&e.r.Subject, p.denies, &until) {
+	if denies {
+		for _, h := range e.hits {
+			of := e.index.patterns[h].denies
+			if of.from == of.to {
+				continue
+			}
+			if !e.undenied(&e.r.Subject, of, &until) {
 				return until, false
 			}
 			for i := range e.r.Chain {
-				if !e.undenied(&e.r.Chain[i].Subject, p.denies, &until) {
+				if !e.undenied(&e.r.Chain[i].Subject, of, &until) {
 					return until, false
 				}
 			}
 		}
 	}
-	for _, h := range e.hits {
-		if p := &e.index.patterns[h]; p.acts.from != p.acts.to {
-			return until, e.past(&until)
-		}
-	}
-	return until, true
+	return until, !acts || e.past(&until)
 }
 
 // undenied reports whether none of the denies speaks against s. What keeps one from speaking ends no later than until.
@@ -238,7 +239,7 @@ func (e *evaluation) past(until *int64) bool {
 		}
 	} else {
 		for _, act := range e.r.Past.Actions {
-			concern(act, e.Compiled.actions.symbols[act], false)
+			concern(act, e.Compiled.actions.symbols.get(act), false)
 		}
 	}
 	for _, x := range e.broken(bars, e.r.Subject.ID.Bytes(), e.us) {

@@ -31,7 +31,7 @@ func (c *Compiled) Explain(r *Request, now time.Time) Explanation {
 	if x.malformed() {
 		return x.out
 	}
-	x.action = c.actions.symbols[r.Action]
+	x.action = c.actions.symbols.get(r.Action)
 	x.hits, _ = c.index.match(r.Resource, nil)
 	_, free := x.forbidden()
 	x.denials(&r.Subject)
@@ -159,7 +159,7 @@ func (x *explainer) history() {
 				if set.match(x.action, x.r.Action) {
 					now |= 1 << p.rule
 				}
-				if x.r.Past != nil && slices.ContainsFunc(x.r.Past.Actions, func(a string) bool { return set.match(x.actions.symbols[a], a) }) {
+				if x.r.Past != nil && slices.ContainsFunc(x.r.Past.Actions, func(a string) bool { return set.match(x.actions.symbols.get(a), a) }) {
 					all |= 1 << p.rule
 				}
 			}

@@ -30,8 +30,8 @@ type pattern struct {
 
 // An index finds the patterns that match a resource by walking its segments, at a cost that does not depend on how many there are.
 type index struct {
-	symbols  map[string]uint32 // literal segments, from 1
-	nodes    []node            // the first is where every pattern starts
+	symbols  symbols // literal segments
+	nodes    []node  // the first is where every pattern starts
 	edges    edges
 	prefixes []prefixes // of nodes, from 1
 	patterns []pattern  // from 1
@@ -108,7 +108,7 @@ type under struct {
 
 func newIndexer() *indexer {
 	return &indexer{
-		index: index{symbols: map[string]uint32{}, nodes: make([]node, 1), prefixes: make([]prefixes, 1), patterns: make([]pattern, 1)},
+		index: index{nodes: make([]node, 1), prefixes: make([]prefixes, 1), patterns: make([]pattern, 1)},
 		edges: map[uint64]uint32{}, known: map[string]uint32{},
 	}
 }
@@ -154,11 +154,7 @@ func (x *indexer) step(at uint32, seg string) uint32 {
 		}
 		return p.next[i]
 	}
-	symbol := x.symbols[literal]
-	if symbol == 0 {
-		symbol = uint32(len(x.symbols) + 1)
-		x.symbols[literal] = symbol
-	}
+	symbol := x.symbols.put(literal)
 	next := x.edges[edge(at, symbol)]
 	if next == 0 {
 		next = x.node()
@@ -223,7 +219,7 @@ func (x *index) match(resource string, hits []uint32) (_ []uint32, ok bool) {
 		seg := resource[start:end]
 		var symbol uint32
 		if len(at) > 0 {
-			symbol = x.symbols[seg]
+			symbol = x.symbols.get(seg)
 		}
 		for _, n := range at {
 			node := &x.nodes[n]
@@ -271,7 +267,7 @@ func (p *prefixes) match(seg string, next []uint32) []uint32 {
 
 // actions are the sets of actions that rules have.
 type actions struct {
-	symbols map[string]uint32 // literal actions, from 1
+	symbols symbols // literal actions
 	sets    []actionSet
 	known   map[string]uint32 // while compiling: sets by their text
 }
@@ -294,10 +290,7 @@ func (a *actions) set(patterns []string) uint32 {
 			s.wild = append(s.wild, p)
 			continue
 		}
-		if a.symbols[p] == 0 {
-			a.symbols[p] = uint32(len(a.symbols) + 1)
-		}
-		s.literal = append(s.literal, a.symbols[p])
+		s.literal = append(s.literal, a.symbols.put(p))
 	}
 	slices.Sort(s.literal)
 	a.known[text], a.sets = uint32(len(a.sets)), append(a.sets, s)
@@ -321,14 +314,4 @@ func (s *actionSet) match(symbol uint32, action string) bool {
 		}
 	}
 	return false
-}
-
-// patterns returns the texts of the set, for those who compile.
-func (a *actions) patterns(set uint32) (out []string) {
-	for text, i := range a.known {
-		if i == set {
-			out = strings.Split(text, "\n")
-		}
-	}
-	return out
 }

@@ -68,8 +68,9 @@ type Decision struct {
 }
 
 // An Evaluator decides requests. A [Compiled] is one, and whatever else decides by the same law can be tested as one by
-// rbactest.TestEvaluator. Evaluate neither keeps nor changes the request.
+// rbactest.TestEvaluator.
 type Evaluator interface {
+	// Evaluate decides r at now, as the package comment lays down. It neither keeps nor changes r.
 	Evaluate(r *Request, now time.Time) Decision
 }
 

@@ -40,6 +40,12 @@ func draw(t *rapid.T, kind identity.Kind, id, sponsor identity.ID) identity.Iden
 	for _, g := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"dev", "ops", "ops/oncall"}), 0, 3, rapid.ID).Draw(t, "groups") {
 		v.Groups = append(v.Groups, identity.Membership{Group: g, Since: Base.Add(-time.Duration(rapid.IntRange(0, 99).Draw(t, "hours")) * time.Hour)})
 	}
+	for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"site", "team", "clearance"}), 0, 2, rapid.ID).Draw(t, "attributes") {
+		if v.Attributes == nil {
+			v.Attributes = map[string]string{}
+		}
+		v.Attributes[name] = rapid.SampledFrom([]string{"a", "b", "\u00e9 1"}).Draw(t, name)
+	}
 	if kind != identity.KindHuman {
 		v.Controls = []identity.Control{{Human: sponsor, Sponsor: true}}
 	}

@@ -22,6 +22,7 @@
 //     github.com/transparency-dev/merkle ("merkle") and golang.org/x/mod/sumdb/tlog ("tlog"), each with all nodes in memory.
 //   - Inspect: [audit.Store.VerifyState] of as many records as RECORDS says, with the whole log and with what the one before left.
 //   - Verify: the same proofs verified, from the leaf's bytes on.
+//   - Decide, Heap and Assign: decisions by policy, which have a module of their own in the folder policy, with their own names and sizes.
 //
 // The size is the number of callers at the same time, or of grants or leaves. Each of many callers waits for its own answer before it asks again: p50-ms and
 // p99-ms are how long that took. cpu-µs/op is the processor time for each, of this process and of the PostgreSQL server, the relay's with it; other
@@ -31,7 +32,7 @@
 //
 // The script run runs everything, or what it is told to, and prints what benchstat reads:
 //
-//	./run                                   # all of it, about ten minutes
+//	./run                                   # all of it, about half an hour
 //	./run 'Access/64'                       # some of it
 //	TIME=1x GRANTS=1000 ./run               # whether it works at all
 //	COUNT=10 TIME=10s ./run >new.txt        # numbers to keep, on a machine that does nothing else
@@ -42,5 +43,5 @@
 //
 //	./profile 'Access/64/sqlite/bailiwick$'
 //
-// This module is outside of the workspace: the scripts set GOWORK=off, and so must whoever calls go here.
+// This module and the one in policy are outside of the workspace: the scripts set GOWORK=off, and so must whoever calls go here.
 package bench

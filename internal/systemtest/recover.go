@@ -38,11 +38,14 @@ func TestRecovery(t *testing.T, machine func(t testing.TB) *Machine) {
 }
 
 // on is a world on the machine, in which ravi is an administrator, too: some things take two.
-func on(t testing.TB, m *Machine) *world {
+func on(t testing.TB, m *Machine, edits ...func(cfg *bailiwick.Config)) *world {
 	l, log := m.Open(t)
 	open := opener(func(testing.TB) audit.Ledger { return l })
 	return open.unclosed(t, log, func(cfg *bailiwick.Config) {
 		cfg.Founders[1].Groups = append(cfg.Founders[1].Groups, identity.Membership{Group: "admins"})
+		for _, edit := range edits {
+			edit(cfg)
+		}
 	})
 }
 
@@ -84,14 +87,17 @@ type day struct {
 }
 
 func newDay(t testing.TB, m *Machine) *day {
-	d := &day{world: on(t, m), m: m}
+	d := &day{world: on(t, m, kept), m: m}
 	d.keep(0)
 	d.grants[0] = d.active(time.Hour)
 	cred, _, err := d.issue(d.as("maya"), d.grants[0], 0, "postgres")
 	d.must(err)
 	d.creds[0] = cred
+	d.must(d.use("db:make", 1))
 	d.newcomer[0], d.moved = d.joins("nora"), d.joins("mona")
 	d.keep(1)
+	d.must(d.use("db:make", 2))
+	d.must(d.use("db:check", 1))
 	agent := d.joins("helper")
 	d.lent, err = d.sys.Lifecycle().Delegate(ctx, d.as("root"), agent, identity.Scope{Actions: []string{"db:*"}, Resources: []string{"db/**"}}, time.Hour, 0)
 	d.must(err)
@@ -110,6 +116,23 @@ func newDay(t testing.TB, m *Machine) *day {
 	d.keep(2)
 	d.off(m)
 	return d
+}
+
+// kept makes the policy keep duties apart, and count.
+func kept(cfg *bailiwick.Config) {
+	perDay, atOnce := int64(3), int64(1)
+	cfg.Policy.RBAC.Ceilings = []rbac.Ceiling{{ID: "dba", Role: "dba", PerDay: &perDay, AtOnce: &atOnce}}
+	acts := rbac.Constraint{ID: "payments", Kind: rbac.History, Cardinality: 2}
+	for _, actions := range [][]string{{"db:make", "db:check"}, {"db:approve"}} {
+		acts.Permissions = append(acts.Permissions, rbac.Permission{Actions: actions, Resources: []string{"db/pay/*"}})
+	}
+	cfg.Policy.RBAC.Constraints = []rbac.Constraint{acts, {ID: "duties", Kind: rbac.Dynamic, Roles: []string{"dba", "admin"}, Cardinality: 2}}
+}
+
+// use acts on the payment of that number.
+func (d *day) use(action string, payment int) error {
+	_, err := d.sys.JIT().Use(ctx, d.as("maya"), action, fmt.Sprint("db/pay/", payment))
+	return err
 }
 
 func (d *day) joins(name string) identity.ID {
@@ -175,6 +198,14 @@ func (d *day) ended(told int) {
 	}
 	d.whole()
 	d.active(time.Hour)
+	for payment := range 3 {
+		if err := d.use("db:approve", payment); (err == nil) != (payment == 0 || payment > told) {
+			d.t.Errorf("told of %d backups, it approves payment %d: %v", told, payment, err)
+		}
+	}
+	if _, err := d.sys.JIT().Request(ctx, d.as("maya"), jit.Request{Role: "dba", Scope: []string{"db/**"}, Reason: "restore", Duration: rbac.Duration(time.Hour)}); (err == nil) != (told < 2) {
+		d.t.Errorf("told of %d backups, maya activates once more on the day: %v", told, err)
+	}
 	d.whole()
 	d.off(d.m)
 }

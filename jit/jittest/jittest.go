@@ -14,6 +14,9 @@ func TestLaws(t *testing.T, open func(t testing.TB) audit.Ledger) {
 	for _, law := range laws {
 		t.Run(law.claim, func(t *testing.T) { law.test(t, open) })
 	}
+	for _, law := range dutyLaws {
+		t.Run(law.claim, func(t *testing.T) { law.law(t, open) })
+	}
 }
 
 type opener func(t testing.TB) audit.Ledger
@@ -40,4 +43,7 @@ var laws = []struct {
 	{"an approval holds for one request hash", approvalHoldsForOneHash},
 	{"votes count once and for their hash", votesCountOnce},
 	{"a slice voids what it covers and nothing else", sliceVoidsWhatItCovers},
+	{"no edit of the policy joins what is kept apart", editsJoinNothing},
+	{"an exception ends what it allows", exceptionEndsWhatItAllows},
+	{"conditions are about what is known of who asks", conditionsAreAboutWhoAsks},
 }

@@ -31,7 +31,8 @@ type world struct {
 	ids     map[string]identity.ID
 	policy  rbac.Policy
 	rules   jit.Rules
-	allowed bool // whether the authority allows
+	allowed bool               // whether the authority allows
+	said    identity.Assertion // what authenticators say besides who somebody is
 }
 
 func (w *world) Authorize(context.Context, identity.Caller, string, string) error {
@@ -96,7 +97,9 @@ func (w *world) open() {
 	w.must(err)
 	dir := lifecycle.NewDirectory(w.store)
 	login := identity.AuthenticatorFunc(func(_ context.Context, proof []byte) (identity.Assertion, error) {
-		return identity.Assertion{Subject: string(proof), AAL: identity.AAL2, AuthenticatedAt: w.now()}, nil
+		said := w.said
+		said.Subject, said.AAL, said.AuthenticatedAt = string(proof), identity.AAL2, w.now()
+		return said, nil
 	})
 	w.gate, err = identity.NewGate(dir, map[string]identity.Authenticator{"test": login}, w.store.Now)
 	w.must(err)

@@ -106,7 +106,7 @@ func (m *model) check(t *rapid.T) {
 		if state := must(m.State(ctx, v.ID)); state != v.state || got.Active != (v.state == lifecycle.Active) || !v.held.IsZero() && m.admits(v.held) != m.mayAct(v.ID) {
 			t.Fatalf("%s is %s and held to be %s, active=%t, admitted=%t", v.Handle, state, v.state, got.Active, m.admits(v.held))
 		}
-		if text := fmt.Sprint(got.Handle, got.External, got.DisplayName, got.Groups); v.state == lifecycle.Deleted && text != fmt.Sprint(identity.Handle{}, []int{}, "", []int{}) {
+		if text := fmt.Sprint(got.Handle, got.External, got.DisplayName, got.Groups, got.Attributes); v.state == lifecycle.Deleted && text != fmt.Sprint(identity.Handle{}, []int{}, "", []int{}, map[int]int{}) {
 			t.Fatalf("of what is deleted there is %s", text)
 		} else if names[got.Handle.String()] && v.state != lifecycle.Deleted {
 			t.Fatalf("two have the handle %s", got.Handle)
