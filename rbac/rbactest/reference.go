@@ -85,12 +85,8 @@ func (w world) matches(actions, resources []string) bool {
 
 // undenied is point 1, with when it may cease to be so.
 func (w world) undenied() (end time.Time, ok bool) {
-	who := []rbac.Subject{w.r.Subject}
-	for _, l := range w.r.Chain {
-		who = append(who, l.Subject)
-	}
 	for _, d := range w.p.Denies {
-		for _, s := range who {
+		for _, s := range append([]rbac.Subject{w.r.Subject}, agents(w.r)...) {
 			if !d.Everyone && !selects(d.Identity, d.Group, d.Match, s) || !w.matches(d.Actions, d.Resources) {
 				continue
 			}

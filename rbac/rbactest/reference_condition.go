@@ -156,10 +156,7 @@ func (w world) comparison(x rbac.Comparison, s rbac.Subject) truth {
 	if err != nil {
 		return unknown
 	}
-	if x.AtLeast != nil {
-		return truthOf(n >= *x.AtLeast)
-	}
-	return truthOf(x.AtMost != nil && n <= *x.AtMost)
+	return truthOf((x.AtLeast == nil || n >= *x.AtLeast) && (x.AtMost == nil || n <= *x.AtMost))
 }
 
 // attribute returns the value of an attribute; not ok if it is not there.

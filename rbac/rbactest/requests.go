@@ -230,9 +230,14 @@ func (w wordy) request(t *rapid.T) (r rbac.Request) {
 	if len(about) == 0 {
 		about = slices.Concat(like.Resources, to.Scope)
 	}
+	if len(p.Resources) > 0 && chance(t, 60) {
+		if both := meets(about, []string{pick(t, p.Resources...).Pattern}, "/"); len(both) > 0 {
+			about = both
+		}
+	}
 	r.Resource = name(t, "/", about, w.nouns)
 	r.Context = situation(t, w.at)
-	r.Chain = list(t, 0, pick(t, 0, 0, 1, 0, 2), w.link)
+	r.Chain = list(t, 0, pick(t, 0, 1, 0, 2), w.link)
 	r.Activations = list(t, 0, pick(t, 1, 2, 1, 0, 2), func(t *rapid.T) rbac.Activation { return activation(t, p, to, w.at) })
 	r.Past = past(t, p, w.verbs)
 	return r
@@ -240,13 +245,19 @@ func (w wordy) request(t *rapid.T) (r rbac.Request) {
 
 // subject draws one that the assignment is about.
 func (w wordy) subject(t *rapid.T, to rbac.Assignment) rbac.Subject {
-	var also rbac.Assignment
+	var also, more rbac.Assignment
 	if len(w.p.Assignments) > 0 && chance(t, 45) {
 		also = pick(t, w.p.Assignments...)
+	}
+	if len(w.p.Constraints) > 0 && chance(t, 45) {
+		more = pick(t, w.p.Assignments...)
 	}
 	s := rbac.Subject{ID: to.Identity}
 	if s.ID.IsZero() {
 		s.ID = also.Identity
+	}
+	if s.ID.IsZero() {
+		s.ID = more.Identity
 	}
 	if s.ID.IsZero() && !chance(t, 2) {
 		s.ID = pick(t, Identities...)
@@ -258,7 +269,7 @@ func (w wordy) subject(t *rapid.T, to rbac.Assignment) rbac.Subject {
 	default:
 		s.Kind = []identity.Kind{identity.KindHuman, identity.KindHuman, identity.KindServiceAccount, identity.KindAgent}[max(0, slices.Index(Identities, s.ID))]
 	}
-	for _, a := range []rbac.Assignment{to, also} {
+	for _, a := range []rbac.Assignment{to, also, more} {
 		if a.Group != "" {
 			s.Groups = append(s.Groups, a.Group)
 		}
@@ -279,6 +290,9 @@ func values(t *rapid.T, prefix string, sure map[string]string) (out map[string]s
 	for _, name := range []string{"team", "level", "risk"} {
 		if of := attributes[prefix+name]; of != nil && chance(t, 70) {
 			out[name] = pick(t, of...)
+			if chance(t, 3) {
+				out[name] = ""
+			}
 		}
 		if value, ok := sure[name]; ok && !chance(t, 8) {
 			out[name] = value
