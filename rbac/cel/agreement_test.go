@@ -154,9 +154,9 @@ func expressed(p rbac.Policy) (q rbac.Policy, n int) {
 	return q, n
 }
 
-// textOf returns the expression that says what k does. Hours have none.
+// textOf returns the expression that says what k does. Hours and MFA have none, since expressions are not about the time.
 func textOf(k *rbac.Condition) (text string, ok bool) {
-	if len(k.Hours) > 0 {
+	if len(k.Hours) > 0 || k.MFA != nil {
 		return "", false
 	}
 	var all []string
@@ -173,10 +173,6 @@ func textOf(k *rbac.Condition) (text string, ok bool) {
 	}
 	if len(networks) > 0 {
 		some(networks)
-	}
-	if k.MFA != nil {
-		all = append(all, fmt.Sprintf("(has(context.authenticatedAt) && context.aal >= %d && context.authenticatedAt <= now && now <= context.authenticatedAt + duration(%q))",
-			k.MFA.AAL, k.MFA.MaxAge))
 	}
 	var kinds []string
 	for _, kind := range k.Kinds {
