@@ -230,5 +230,6 @@ func nameOf(attribute string) string {
 	if _, ok := objects[of][name]; ok {
 		return attribute
 	}
-	return fmt.Sprintf("%s.attributes[%q]", of, name)
+	value := fmt.Sprintf("%s.attributes[%q]", of, name)
+	return fmt.Sprintf(`[%s][%s == "" ? 1 : 0]`, value, value) // an empty value is unknown to a comparison
 }
