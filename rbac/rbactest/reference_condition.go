@@ -120,6 +120,9 @@ func (w world) mfa(m *rbac.MFA) judgement {
 	at := w.r.Context.AuthenticatedAt
 	end := at.Add(time.Duration(m.MaxAge))
 	if w.r.Context.AAL < m.AAL || at.IsZero() || w.now.Before(at) || w.now.After(end) {
+		if at.After(w.now) {
+			return judgement{no, at}
+		}
 		return judgement{truth: no}
 	}
 	return judgement{yes, end}
