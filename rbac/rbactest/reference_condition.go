@@ -1,6 +1,7 @@
 package rbactest
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -190,37 +191,49 @@ func (w world) attribute(attribute string, s rbac.Subject) (value string, ok boo
 	return value, ok
 }
 
-// judgeHours looks at the clock of the place now, and then at each full minute until it shows something else.
+// hoursHorizon is more minutes than pass until hours of each week change, even if the clocks were set over one of them.
+const hoursHorizon = 16 * 24 * 60
+
+// judgeHours looks at what the clock of the place shows now, and then in each full minute until that is something else.
 func judgeHours(h rbac.Hours, now time.Time) judgement {
 	zone, err := location(h.Zone)
 	if err != nil {
 		return judgement{truth: unknown}
 	}
-	now = now.In(zone)
-	in := within(h, now)
-	t := now.Truncate(time.Minute)
+	offset, set := clockOf(zone, now)
+	in := shows(h, now.Unix()+offset)
+	t := now.Truncate(time.Minute).Unix()
 	for range hoursHorizon {
-		if t = t.Add(time.Minute); within(h, t) != in {
-			return judgement{truthOf(in), t.UTC()}
+		if t += 60; t >= set {
+			offset, set = clockOf(zone, time.Unix(t, 0))
+		}
+		if shows(h, t+offset) != in {
+			return judgement{truthOf(in), time.Unix(t, 0).UTC()}
 		}
 	}
 	return judgement{truth: truthOf(in)}
 }
 
-// hoursHorizon is more minutes than pass until hours of each week change, even if the clocks were set over one of them.
-const hoursHorizon = 16 * 24 * 60
+// clockOf returns by how many seconds the clocks are ahead of UTC at t, and when they are set next, in seconds since 1970.
+func clockOf(zone *time.Location, t time.Time) (offset, set int64) {
+	_, seconds := t.In(zone).Zone()
+	_, end := t.In(zone).ZoneBounds()
+	if end.IsZero() {
+		return int64(seconds), math.MaxInt64
+	}
+	return int64(seconds), end.Unix()
+}
 
-// within reports whether what the clock shows at t, in its own zone, is in the hours.
-func within(h rbac.Hours, t time.Time) bool {
-	hour, minute, _ := t.Clock()
-	clock := rbac.Clock(60*hour + minute)
-	today := rbac.Day(t.Weekday())
+// shows reports whether a clock that shows so many seconds since 1970 is in the hours.
+func shows(h rbac.Hours, seconds int64) bool {
+	seconds += 719162 * 24 * 60 * 60 // since the first of January of the year 1, a Monday
+	clock, today := rbac.Clock(seconds/60%(24*60)), rbac.Day((seconds/60/60/24+1)%7)
 	yesterday := (today + 6) % 7
 	on := func(d rbac.Day) bool { return len(h.Days) == 0 || slices.Contains(h.Days, d) }
 	if h.From < h.To {
-		return on(today) && h.From <= clock && clock < h.To
+		return h.From <= clock && clock < h.To && on(today)
 	}
-	return on(today) && h.From <= clock || on(yesterday) && clock < h.To
+	return h.From <= clock && on(today) || clock < h.To && on(yesterday)
 }
 
 var locations sync.Map // of names to *time.Location
