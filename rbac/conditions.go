@@ -16,6 +16,9 @@ func (c *compiler) condition(here string, k *Condition, level int) (*condition, 
 	if level > maxCondition {
 		return nil, wrong(here, "a condition is more than %d levels deep", maxCondition)
 	}
+	if n := max(len(k.Hours), len(k.Networks), len(k.Attributes), len(k.Any)); n > maxPatterns {
+		return nil, wrong(here, "a condition has at most %d of a kind", maxPatterns)
+	}
 	out := &condition{}
 	for i, h := range k.Hours {
 		compiled, err := h.compile(at(here, "hours", i))
@@ -111,7 +114,7 @@ func (h *Hours) compile(here string) (out hours, err error) {
 		out.to += day
 	}
 	// A zone by another name than that of a place depends on the machine.
-	if h.Zone != "UTC" && !strings.Contains(h.Zone, "/") {
+	if h.Zone != "UTC" && !strings.Contains(h.Zone, "/") || strings.HasPrefix(h.Zone, "right/") || strings.HasPrefix(h.Zone, "posix/") {
 		return out, wrong(here+"/zone", `zone %q is neither "UTC" nor like "Europe/Zurich"`, h.Zone)
 	}
 	if out.zone, err = time.LoadLocation(h.Zone); err != nil {
@@ -138,10 +141,17 @@ func (k *Comparison) compile(here string) (out comparison, err error) {
 			return out, wrong(here+"/equals", "%q is not an attribute", k.Equals)
 		}
 	}
+	in := make(map[string]bool, len(k.In))
+	if len(k.In) > maxPatterns {
+		return out, wrong(here+"/in", "at most %d values", maxPatterns)
+	}
 	for i, v := range k.In {
-		if err := checkValue(v); err != "" || slices.Contains(k.In[:i], v) {
-			return out, wrong(at(here, "in", i), "a value is invalid or there twice")
+		if err := checkValue(v); err != "" {
+			return out, wrong(at(here, "in", i), "%s", err)
+		} else if in[v] {
+			return out, wrong(at(here, "in", i), "the value is there twice")
 		}
+		in[v] = true
 	}
 	out.in = slices.Clone(k.In)
 	for name, n := range map[string]*int64{"atLeast": k.AtLeast, "atMost": k.AtMost} {
@@ -193,6 +203,7 @@ func checkValue(v string) string {
 // checkAttributes checks the names and values, in the order of the names.
 func checkAttributes(here, of string, attributes map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		here := here + "/" + canon.Token(name)
 		if !checkAttributeName(name) {
 			return wrong(here, "%s: attribute %q: a name is of letters, digits, _ and -", of, name)
 		}
@@ -202,7 +213,7 @@ func checkAttributes(here, of string, attributes map[string]string) error {
 			}
 		}
 		if err := checkValue(attributes[name]); err != "" {
-			return wrong(at(here, name), "%s: attribute %q: %s", of, name, err)
+			return wrong(here, "%s: attribute %q: %s", of, name, err)
 		}
 	}
 	return nil

@@ -109,19 +109,15 @@ func TestTreeIsItsContents(t *testing.T) {
 				t.Fatal("a tree was changed")
 			}
 		}
-		var keys []idKey
-		var lists []list
+		var entries []entry[idKey]
 		for k, l := range want {
 			if tree1.get(k) != l {
 				t.Fatal("lost")
 			}
-			keys = append(keys, k)
+			entries = append(entries, entry[idKey]{k, l})
 		}
-		slices.SortFunc(keys, idKey.compare)
-		for _, k := range keys {
-			lists = append(lists, want[k])
-		}
-		if built := build(keys, lists, 0); built.sum() != tree1.sum() || tree1 != nil && tree1.n != len(want) {
+		slices.SortFunc(entries, func(a, b entry[idKey]) int { return a.key.compare(b.key) })
+		if built := build(entries, 0); built.sum() != tree1.sum() || tree1 != nil && tree1.n != len(want) {
 			t.Fatalf("another digest for the same %d keys", len(want))
 		}
 		n := 0

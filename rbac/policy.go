@@ -89,7 +89,9 @@ type Policy struct {
 	Ceilings    []Ceiling    `json:"ceilings,omitempty"`
 }
 
-// A Role is a named set of permissions: its own, and those of the roles that it inherits. It has at least one of the two.
+// A Role is a named set of permissions: its own, and those of the roles that it inherits. It has at least one of the two. MFA and When go with its own
+// permissions into every role that inherits it, but do not guard what it inherits from others when it is itself inherited: put them where
+// the permissions are, or use a [Protection].
 type Role struct {
 	Name        string       `json:"name"`
 	Inherits    []string     `json:"inherits,omitempty"`
@@ -137,15 +139,15 @@ type Deny struct {
 	When      *Condition        `json:"when,omitempty"` // it forbids unless this is false; what cannot be evaluated forbids
 }
 
-// checkBounds reports what is wrong with the bounds of an assignment.
-func checkBounds(notBefore, notAfter time.Time) error {
-	for _, t := range []time.Time{notBefore, notAfter} {
+// checkBounds reports what is wrong with the bounds of an assignment, and with which of them.
+func checkBounds(notBefore, notAfter time.Time) (member string, err error) {
+	for i, t := range []time.Time{notBefore, notAfter} {
 		if y := t.UTC().Year(); y < 1 || y > 9999 || !canon.Time(t).Equal(t) {
-			return errors.New("a bound must be a whole number of microseconds in the years 1 to 9999")
+			return []string{"notBefore", "notAfter"}[i], errors.New("a bound must be a whole number of microseconds in the years 1 to 9999")
 		}
 	}
 	if !notAfter.IsZero() && !notAfter.After(notBefore) {
-		return errors.New("it ends before it starts")
+		return "notAfter", errors.New("it ends before it starts")
 	}
-	return nil
+	return "", nil
 }

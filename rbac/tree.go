@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"math/bits"
 	"slices"
 	"strings"
 )
@@ -22,11 +21,16 @@ type (
 	nameKey string
 )
 
-// hash spreads keys evenly. It has no secret, so that equal contents make equal trees; who can choose many keys can make a tree deep, up to 32, and
-// keys are given out by the lifecycle.
+// hash spreads keys evenly. It has no secret, so that equal contents make equal trees: who can choose many keys can make one leaf large, and slow to
+// change. Identities and groups are named by whoever assigns them anything.
 func (k idKey) hash() uint64 {
-	hi, lo := bits.Mul64(binary.LittleEndian.Uint64(k[:8])^0x9e3779b97f4a7c15, binary.LittleEndian.Uint64(k[8:])^0xd6e8feb86659fd93)
-	return hi ^ lo
+	return mix(mix(binary.LittleEndian.Uint64(k[:8])) ^ binary.LittleEndian.Uint64(k[8:]))
+}
+
+func mix(x uint64) uint64 {
+	x = (x ^ x>>32) * 0xd6e8feb86659fd93
+	x = (x ^ x>>32) * 0xd6e8feb86659fd93
+	return x ^ x>>32
 }
 
 func (k nameKey) hash() uint64 {
@@ -44,40 +48,38 @@ func (k idKey) appendTo(b []byte) []byte   { return append(b, k[:]...) }
 func (k nameKey) appendTo(b []byte) []byte { return append(b, k...) }
 
 const (
-	fanBits = 2
+	fanBits = 3
 	fan     = 1 << fanBits
-	leafMax = 16 // keys in a leaf, unless their hashes are the same
+	leafMax = 24 // keys in a leaf, unless their hashes are the same
 )
 
 // A tree maps keys to lists. It is never changed: put returns another one that shares all but a path with it. Its shape and its digest depend
 // on nothing but its contents. A nil tree is empty.
 type tree[K key[K]] struct {
-	digest [32]byte
-	n      int            // keys in it
-	kids   *[fan]*tree[K] // by the next bits of their hash; nil in a leaf
-	keys   []K            // of a leaf, sorted
-	lists  []list         // of a leaf, by key
+	kids    [fan]*tree[K] // by the next bits of their hash; none in a leaf
+	entries []entry[K]    // of a leaf, sorted by key; none in a branch
+	n       int           // keys in it
+	digest  [32]byte
+}
+
+type entry[K key[K]] struct {
+	key  K
+	list list
 }
 
 // get returns the list of k, which is empty if there is none.
 func (t *tree[K]) get(k K) list {
-	if t == nil {
-		return ""
-	}
-	if t.kids != nil {
-		for h := k.hash(); ; h >>= fanBits {
-			if t = t.kids[h%fan]; t == nil {
-				return ""
-			}
-			if t.kids == nil {
-				break
+	for h := k.hash(); t != nil; h >>= fanBits {
+		if len(t.entries) == 0 {
+			t = t.kids[h%fan]
+			continue
+		}
+		for i := range t.entries {
+			if e := &t.entries[i]; e.key == k {
+				return e.list
 			}
 		}
-	}
-	for i := range t.keys {
-		if t.keys[i] == k {
-			return t.lists[i]
-		}
+		break
 	}
 	return ""
 }
@@ -90,72 +92,66 @@ func (t *tree[K]) putAt(k K, l list, h uint64, depth int) *tree[K] {
 	case t == nil && l == "":
 		return nil
 	case t == nil:
-		return newLeaf([]K{k}, []list{l})
-	case t.kids != nil:
-		kids := *t.kids
+		return newLeaf([]entry[K]{{k, l}})
+	case len(t.entries) == 0:
+		kids := t.kids
 		i := h >> (fanBits * depth) % fan
 		kids[i] = kids[i].putAt(k, l, h, depth+1)
-		return newBranch(&kids)
+		return newBranch(kids)
 	}
-	at, found := slices.BinarySearchFunc(t.keys, k, K.compare)
-	keys, lists := t.keys, t.lists
-	switch {
-	case l != "" && found:
-		lists = slices.Clone(lists)
-		lists[at] = l
-	case l != "":
-		keys = append(append(append(make([]K, 0, len(keys)+1), keys[:at]...), k), keys[at:]...)
-		lists = append(append(append(make([]list, 0, len(lists)+1), lists[:at]...), l), lists[at:]...)
-	case found:
-		keys = append(append(make([]K, 0, len(keys)-1), keys[:at]...), keys[at+1:]...)
-		lists = append(append(make([]list, 0, len(lists)-1), lists[:at]...), lists[at+1:]...)
+	at, found := slices.BinarySearchFunc(t.entries, k, func(e entry[K], k K) int { return e.key.compare(k) })
+	entries := make([]entry[K], 0, len(t.entries)+1)
+	entries = append(entries, t.entries[:at]...)
+	if l != "" {
+		entries = append(entries, entry[K]{k, l})
 	}
-	return build(keys, lists, depth)
+	if found {
+		at++
+	}
+	return build(append(entries, t.entries[at:]...), depth)
 }
 
-// build returns the tree of the keys, which are sorted, below the depth.
-func build[K key[K]](keys []K, lists []list, depth int) *tree[K] {
-	if len(keys) == 0 {
+// build returns the tree of the entries, which are sorted, below the depth.
+func build[K key[K]](entries []entry[K], depth int) *tree[K] {
+	if len(entries) == 0 {
 		return nil
 	}
-	if len(keys) <= leafMax || depth*fanBits >= 64 {
-		return newLeaf(keys, lists)
+	if len(entries) <= leafMax || depth*fanBits >= 64 {
+		return newLeaf(entries)
 	}
 	place := func(k K) int { return int(k.hash() >> (fanBits * depth) % fan) }
 	var sizes [fan]int
-	for _, k := range keys {
-		sizes[place(k)]++
+	for i := range entries {
+		sizes[place(entries[i].key)]++
 	}
-	var part [fan][]K
-	var parts [fan][]list
+	var parts [fan][]entry[K]
 	for i, n := range sizes {
-		part[i], parts[i] = make([]K, 0, n), make([]list, 0, n)
+		parts[i] = make([]entry[K], 0, n)
 	}
-	for i, k := range keys {
-		at := place(k)
-		part[at], parts[at] = append(part[at], k), append(parts[at], lists[i])
+	for _, e := range entries {
+		at := place(e.key)
+		parts[at] = append(parts[at], e)
 	}
-	kids := new([fan]*tree[K])
+	var kids [fan]*tree[K]
 	for i := range kids {
-		kids[i] = build(part[i], parts[i], depth+1)
+		kids[i] = build(parts[i], depth+1)
 	}
 	return newBranch(kids)
 }
 
-func newLeaf[K key[K]](keys []K, lists []list) *tree[K] {
-	t := &tree[K]{n: len(keys), keys: keys, lists: lists}
-	text := make([]byte, 0, 1024)
-	for i, k := range keys {
-		text = k.appendTo(text)
-		text = append(text, 0) // no name has it, and IDs are all as long
-		text = binary.BigEndian.AppendUint64(text, uint64(len(lists[i])))
-		text = append(text, lists[i]...)
+func newLeaf[K key[K]](entries []entry[K]) *tree[K] {
+	t := &tree[K]{n: len(entries), entries: entries}
+	text := make([]byte, 0, 2048)
+	for _, e := range entries {
+		text = append(e.key.appendTo(text), 0) // no name has it, and IDs are all as long
+		text = binary.BigEndian.AppendUint64(text, uint64(len(e.list)))
+		text = append(text, e.list...)
 	}
 	t.digest = sha256.Sum256(append(text, 0))
 	return t
 }
 
-func newBranch[K key[K]](kids *[fan]*tree[K]) *tree[K] {
+func newBranch[K key[K]](kids [fan]*tree[K]) *tree[K] {
 	t := &tree[K]{kids: kids}
 	var text [fan*32 + 1]byte
 	for i, k := range kids {
@@ -165,21 +161,17 @@ func newBranch[K key[K]](kids *[fan]*tree[K]) *tree[K] {
 		}
 	}
 	if t.n <= leafMax { // it has become one leaf again
-		var keys []K
-		var lists []list
+		var entries []entry[K]
 		for _, kid := range kids {
-			if kid == nil {
-				continue
-			}
-			for i, k := range kid.keys {
-				at, _ := slices.BinarySearchFunc(keys, k, K.compare)
-				keys, lists = slices.Insert(keys, at, k), slices.Insert(lists, at, kid.lists[i])
+			if kid != nil {
+				entries = append(entries, kid.entries...)
 			}
 		}
-		if len(keys) == 0 {
+		if len(entries) == 0 {
 			return nil
 		}
-		return newLeaf(slices.Clip(keys), slices.Clip(lists))
+		slices.SortFunc(entries, func(a, b entry[K]) int { return a.key.compare(b.key) })
+		return newLeaf(slices.Clip(entries))
 	}
 	text[len(text)-1] = 1
 	t.digest = sha256.Sum256(text[:])
@@ -199,16 +191,14 @@ func (t *tree[K]) all(f func(K, list) bool) bool {
 	if t == nil {
 		return true
 	}
-	for i, k := range t.keys {
-		if !f(k, t.lists[i]) {
+	for _, e := range t.entries {
+		if !f(e.key, e.list) {
 			return false
 		}
 	}
-	if t.kids != nil {
-		for _, kid := range t.kids {
-			if !kid.all(f) {
-				return false
-			}
+	for _, kid := range t.kids {
+		if !kid.all(f) {
+			return false
 		}
 	}
 	return true

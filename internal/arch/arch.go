@@ -28,11 +28,12 @@ var Table = []Row{
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
 	{"internal/schema", "", "", "JSON Schemas of the documents that packages read, for their tests to make"},
 	{"rbac", "identity internal/canon", "internal/schema", "deciding is pure: values in, values out"},
+	{"rbac/incits359", "identity rbac", "", "the standard's words for what rbac decides, and nothing that only rbac could know"},
 	{"lifecycle", "identity audit internal/canon", "internal/faulty", ""},
 	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "internal/faulty", ""},
 	{"credentials", "identity audit internal/canon", "internal/faulty", "what a grant allows comes through credentials.Live"},
 	{"credentials/sshcert", "credentials identity audit internal/canon golang.org/x/crypto/ssh", "", ""},
-	{".", "identity lifecycle rbac jit credentials audit audit/merkle audit/stream internal/canon internal/sqlledger github.com/google/uuid", "internal/faulty internal/systemtest", "it joins the others"},
+	{".", "identity lifecycle rbac jit credentials audit audit/merkle audit/stream internal/canon internal/sqlledger github.com/google/uuid", "internal/faulty internal/schema internal/systemtest", "it joins the others"},
 
 	{"identity/identitytest", "identity pgregory.net/rapid", "", ""},
 	{"audit/merkle/merkletest", "audit/merkle golang.org/x/mod/sumdb/tlog", "", "it computes roots for itself"},

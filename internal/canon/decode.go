@@ -17,7 +17,7 @@ import (
 func Decode(doc []byte, v any) error { return decode(doc, v, MaxBytes, false) }
 
 // DecodeComplete is [Decode] with a limit other than [MaxBytes], and insists on the members that [Marshal] writes: those that are never left out
-// must be there, and those that would be left out must not. What it puts into v takes not more than about 16 times the size of doc.
+// must be there, and those that would be left out must not. What it puts into v takes at most about 12 times the size of doc.
 func DecodeComplete(doc []byte, v any, limit int) error { return decode(doc, v, limit, true) }
 
 func decode(doc []byte, v any, limit int, complete bool) error {
@@ -25,7 +25,7 @@ func decode(doc []byte, v any, limit int, complete bool) error {
 	if err != nil {
 		return err
 	}
-	d := decoder{scanner: s, complete: complete, left: 16*len(doc) + MaxBytes}
+	d := decoder{scanner: s, complete: complete, left: 12*len(doc) + MaxBytes}
 	to := reflect.ValueOf(v).Elem()
 	if err := d.value(planOf(to.Type()), to, 0); err != nil {
 		return err

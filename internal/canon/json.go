@@ -53,19 +53,22 @@ func (e *SyntaxError) Cause() error {
 // within returns err, which is about a part of something, as being about that: the part is called so.
 func within(err error, token string) error {
 	if e, ok := errors.AsType[*SyntaxError](err); ok {
-		e.Pointer = "/" + escapeToken.Replace(Clip(token)) + e.Pointer
+		e.Pointer = "/" + Token(Clip(token)) + e.Pointer
 	}
 	return err
 }
 
+// Token returns a name as it stands in an RFC 6901 pointer.
+func Token(name string) string { return escapeToken.Replace(name) }
+
 var escapeToken = strings.NewReplacer("~", "~0", "/", "~1")
 
-// Clip returns s, or if it is long its start and an ellipsis.
+// Clip returns s, or if it is long its start and its end.
 func Clip(s string) string {
 	if len(s) <= maxMsg {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxMsg], "") + "…"
+	return strings.ToValidUTF8(s[:maxMsg/2], "") + "…" + strings.ToValidUTF8(s[len(s)-maxMsg/2:], "")
 }
 
 // A scanner reads the tokens of a document.

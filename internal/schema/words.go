@@ -64,6 +64,33 @@ var Words = map[string]Keywords{
 	"rbac.ConstraintKind": about("What a constraint counts: what a subject is authorised for (static), has active at one time (dynamic), or has ever done on " +
 		"one resource (history)."),
 
+	"bailiwick.Policy":      about("What a system decides by."),
+	"bailiwick.Policy.rbac": about("Who may do what."),
+	"bailiwick.Policy.jit":  about("How privilege is asked for."),
+
+	"jit.Rules":        about("How roles are requested."),
+	"jit.Rules.rules":  about("One rule for each role that may be requested."),
+	"jit.Rules.levels": about("What sensitive scopes need besides.", Keywords{"maxItems": 4}),
+
+	"jit.Rule":             about("How roles are requested: with approvals, or for a reason without.", oneOf("approval", "autoApprove")),
+	"jit.Rule.id":          about("There is one rule of an ID.", like("name")),
+	"jit.Rule.roles":       about("The roles. Each has at most one rule.", items(like("name")), unique),
+	"jit.Rule.maxDuration": about("The longest that a grant lasts."),
+	"jit.Rule.lapse":       about("How long a request may wait to be activated; an hour if it is left out."),
+	"jit.Rule.mfa":         about("The authentication that requesting, approving and activating need."),
+	"jit.Rule.approval":    about("Who must approve."),
+	"jit.Rule.autoApprove": about("The reason why nobody needs to."),
+
+	"jit.Approval":        about("A number of distinct humans, each from one of the groups."),
+	"jit.Approval.count":  about("How many.", Keywords{"minimum": 1}),
+	"jit.Approval.groups": about("Their groups.", items(like("name")), unique),
+
+	"jit.Level":             about("What any role needs besides where the scope may reach a resource that is at least so sensitive. It asks for something.", anyOf("maxDuration", "mfa", "approval")),
+	"jit.Level.sensitivity": about("There is one level for each."),
+	"jit.Level.maxDuration": about("The longest that a grant lasts."),
+	"jit.Level.mfa":         about("The authentication that requesting, approving and activating need."),
+	"jit.Level.approval":    about("Who must approve besides."),
+
 	"rbac.Policy":             about("Who may do what."),
 	"rbac.Policy.roles":       about("Named sets of permissions."),
 	"rbac.Policy.assignments": about("Who has or may activate which role, where and when."),

@@ -183,3 +183,101 @@ func TestHolesAreFound(t *testing.T) {
 		})
 	}
 }
+
+// A small policy in which one thing after the other is changed.
+func TestNeverFindsWhatIsAllowed(t *testing.T) {
+	all := []string{"**"}
+	holds := []rbac.Permission{{Actions: []string{"db:*"}, Resources: []string{"prod/**"}}}
+	assigned := rbac.Assignment{ID: "a", Group: "ops", Role: "ops", Scope: all, Mode: rbac.Active}
+	when := func(c rbac.Condition) rbac.Policy {
+		a := assigned
+		a.When = &c
+		return rbac.Policy{Roles: []rbac.Role{{Name: "ops", Permissions: holds}}, Assignments: []rbac.Assignment{a}}
+	}
+	silent := func(c rbac.Condition) rbac.Policy {
+		return rbac.Policy{
+			Roles: []rbac.Role{{Name: "ops", Permissions: holds}}, Assignments: []rbac.Assignment{assigned},
+			Denies: []rbac.Deny{{ID: "d", Everyone: true, Actions: all, Resources: all, When: &c}},
+		}
+	}
+	is := func(c ...rbac.Comparison) rbac.Condition { return rbac.Condition{Attributes: c} }
+	agents := Access{Kinds: []identity.Kind{identity.KindAgent}, Actions: []string{"db:delete"}}
+	humansOnly := rbac.Condition{Kinds: []identity.Kind{identity.KindHuman}}
+	own := when(is(rbac.Comparison{Attribute: "resource.owner", Equals: "subject.id"}))
+	own.Resources = []rbac.Resource{{Pattern: "prod/x/**", Sensitivity: rbac.Low, Owner: Identities[1]}}
+	through := rbac.Policy{
+		Roles:       []rbac.Role{{Name: "ops", Permissions: holds}},
+		Assignments: []rbac.Assignment{assigned, {ID: "agents", Match: map[string]string{"agent": "yes"}, Role: "ops", Scope: all, Mode: rbac.Eligible, When: &rbac.Condition{Kinds: agents.Kinds}}},
+		Denies:      []rbac.Deny{{ID: "d", Group: "ops", Actions: all, Resources: all, When: &rbac.Condition{Not: &humansOnly}}},
+	}
+	through.Assignments[0].When = &humansOnly
+	through.Constraints = []rbac.Constraint{{ID: "k", Kind: rbac.History, Cardinality: 2, Permissions: []rbac.Permission{
+		{Actions: []string{"db:delete"}, Resources: all}, {Actions: []string{"db:write"}, Resources: all}}}}
+	for _, c := range []struct {
+		about string
+		p     rbac.Policy
+		a     Access
+		found bool
+	}{
+		{"nothing", rbac.Policy{}, Access{}, false},
+		{"anything", when(humansOnly), Access{}, true},
+		{"what nobody has", when(humansOnly), Access{Resources: []string{"dev/**"}}, false},
+		{"what another kind has", when(humansOnly), agents, false},
+		{"what is unless", when(humansOnly), Access{Unless: func(r *rbac.Request, _ time.Time) bool { return r.Subject.Kind == identity.KindHuman }}, false},
+		{"by attributes", when(is(rbac.Comparison{Attribute: "subject.team", Equals: "context.team"}, rbac.Comparison{Attribute: "context.risk", AtMost: new(int64(3))})), agents, true},
+		{"by attributes of the resource", when(is(rbac.Comparison{Attribute: "resource.team", In: []string{"red"}})), agents, false},
+		{"by who owns it", own, agents, true},
+		{"at night", when(rbac.Condition{Hours: []rbac.Hours{{From: 23 * 60, To: 60, Zone: "Asia/Kolkata"}}}), agents, true},
+		{"from outside", when(rbac.Condition{Not: &rbac.Condition{Networks: networks}}), agents, true},
+		{"by one of several", when(rbac.Condition{Any: []rbac.Condition{is(rbac.Comparison{Attribute: "resource.none", In: []string{"x"}}), {Networks: networks}}}), agents, true},
+		{"while a deny is silent", silent(rbac.Condition{Not: &rbac.Condition{Networks: networks, Kinds: agents.Kinds}}), agents, true},
+		{"while a deny speaks", silent(is(rbac.Comparison{Attribute: "action.name", In: []string{"db:delete"}})), agents, false},
+		{"without MFA", silent(rbac.Condition{MFA: strong(identity.AAL1, time.Hour)}), agents, true},
+		{"if an expression allows it", when(rbac.Condition{CEL: "maybe", Kinds: agents.Kinds}), agents, true},
+		{"if no expression forbids it", silent(rbac.Condition{CEL: "maybe"}), agents, true},
+		{"unless it is an expression that could", silent(rbac.Condition{Not: &rbac.Condition{CEL: "maybe", Kinds: agents.Kinds}}), agents, true},
+		{"as an agent of a human only", through, agents, true},
+		{"of one group", when(humansOnly), Access{Group: "dev"}, true},
+		{"of one identity", when(humansOnly), Access{Identity: Identities[2]}, true},
+	} {
+		found := failure(t, func(t rapid.TB) { Never(t, c.p, c.a) })
+		if (found != "") != c.found {
+			t.Errorf("%s: found %q", c.about, found)
+		}
+	}
+	for _, bad := range []func(t rapid.TB){
+		func(t rapid.TB) { Never(t, rbac.Policy{Roles: []rbac.Role{{}}}, Access{}) },
+		func(t rapid.TB) { Never(t, rbac.Policy{}, Access{Resources: []string{"**/x"}}) },
+		func(t rapid.TB) { Apart(t, rbac.Policy{}, rbac.Permission{}, rbac.Permission{Actions: []string{""}}) },
+	} {
+		if failure(t, bad) == "" {
+			t.Error("what is invalid passes")
+		}
+	}
+}
+
+func TestMinimalPoliciesHaveNothingToDrop(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := Policies().Draw(t, "policy")
+		r := Requests(p).Draw(t, "request")
+		now := Moments(p, r).Draw(t, "now")
+		before := showPolicy(p)
+		fails := func(p rbac.Policy) bool {
+			e, err := rbac.Compile(p)
+			return err == nil && allAllowed(e, []rbac.Request{r}, now)
+		}
+		q := Minimise(p, fails)
+		if showPolicy(p) != before {
+			t.Fatal("it changed what it was given")
+		}
+		if !fails(p) {
+			if showPolicy(q) != before {
+				t.Fatal("it changed what does not fail")
+			}
+			return
+		}
+		if !fails(q) || len(q.Assignments) > 1+len(r.Chain) || len(q.Denies)+len(q.Protections)+len(q.Constraints)+len(q.Ceilings) > 0 {
+			t.Fatalf("left over:\n%s", showPolicy(q))
+		}
+	})
+}

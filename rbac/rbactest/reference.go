@@ -11,7 +11,7 @@ import (
 // Reference evaluates a valid policy straight from the law in package rbac's comment, each time from the beginning. It fills in everything
 // but Reasons and Nearest. An expression in CEL is unknown to it. The zero Policy and the zero Request are denied.
 func Reference(p rbac.Policy, r *rbac.Request, now time.Time) (x rbac.Explanation) {
-	w := world{p: p, r: *r, now: now.Round(0)}
+	w := world{p: p, r: inMicroseconds(*r), now: whole(now)}
 	if !w.wellFormed() {
 		return x
 	}
@@ -44,6 +44,20 @@ func Reference(p rbac.Policy, r *rbac.Request, now time.Time) (x rbac.Explanatio
 	}
 	slices.Sort(x.Requestable)
 	return x
+}
+
+// whole rounds t down to a microsecond of the wall clock.
+func whole(t time.Time) time.Time { return t.Round(0).Truncate(time.Microsecond) }
+
+// inMicroseconds returns r with its times rounded down.
+func inMicroseconds(r rbac.Request) rbac.Request {
+	r.Context.AuthenticatedAt = whole(r.Context.AuthenticatedAt)
+	r.Activations = slices.Clone(r.Activations)
+	for i := range r.Activations {
+		g := &r.Activations[i]
+		g.NotBefore, g.NotAfter = whole(g.NotBefore), whole(g.NotAfter)
+	}
+	return r
 }
 
 type world struct {
@@ -254,7 +268,7 @@ func later(a, b time.Time) bool { return !b.IsZero() && (a.IsZero() || a.After(b
 func first(ends ...time.Time) (end time.Time) {
 	for _, t := range ends {
 		if later(end, t) {
-			end = t.Round(0)
+			end = t
 		}
 	}
 	return end

@@ -116,9 +116,12 @@ func (w world) mfa(m *rbac.MFA) judgement {
 	if m == nil || w.allMFA {
 		return judgement{truth: yes}
 	}
-	at := w.r.Context.AuthenticatedAt.Round(0)
+	at := w.r.Context.AuthenticatedAt
 	end := at.Add(time.Duration(m.MaxAge))
 	if w.r.Context.AAL < m.AAL || at.IsZero() || w.now.Before(at) || w.now.After(end) {
+		if at.After(w.now) {
+			return judgement{no, at}
+		}
 		return judgement{truth: no}
 	}
 	return judgement{yes, end}
@@ -193,7 +196,7 @@ func judgeHours(h rbac.Hours, now time.Time) judgement {
 	if err != nil {
 		return judgement{truth: unknown}
 	}
-	now = now.Round(0).In(zone)
+	now = now.In(zone)
 	in := within(h, now)
 	t := now.Truncate(time.Minute)
 	for range hoursHorizon {

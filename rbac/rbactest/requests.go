@@ -24,7 +24,7 @@ func Times() *rapid.Generator[time.Time] {
 }
 
 // Moments generates times at which to evaluate r by p: half of them at an instant at which a rule, an activation or an authentication begins or
-// ends, or a microsecond from it.
+// ends, or a microsecond or less from it.
 func Moments(p rbac.Policy, r rbac.Request) *rapid.Generator[time.Time] {
 	at := around(p, &r)
 	edges := edges(p, r, at)
@@ -32,7 +32,7 @@ func Moments(p rbac.Policy, r rbac.Request) *rapid.Generator[time.Time] {
 		if len(edges) == 0 || chance(t, 50) {
 			return near(t, at, -6, 8)
 		}
-		return pick(t, edges...).Add(time.Duration(pick(t, 0, -1, 1)) * time.Microsecond)
+		return pick(t, edges...).Add(pick(t, 0, -time.Microsecond, time.Microsecond, time.Nanosecond, -time.Nanosecond))
 	})
 }
 
@@ -311,6 +311,9 @@ func situation(t *rapid.T, at time.Time) (c rbac.Context) {
 		if chance(t, 40) {
 			c.AuthenticatedAt = near(t, at, -8, 4)
 		}
+		if chance(t, 10) {
+			c.AuthenticatedAt = c.AuthenticatedAt.Add(pick(t, 999*time.Nanosecond, -time.Nanosecond))
+		}
 		if chance(t, 1) {
 			c.AAL = 9
 		}
@@ -343,6 +346,9 @@ func activation(t *rapid.T, p rbac.Policy, to rbac.Assignment, at time.Time) rba
 	g.NotBefore, g.NotAfter = bounds(t, at)
 	if g.NotAfter.IsZero() && chance(t, 95) {
 		g.NotAfter = at.Add(3 * time.Hour)
+	}
+	if chance(t, 25) && !g.NotAfter.IsZero() {
+		g.NotAfter = g.NotAfter.Add(pick(t, 999*time.Nanosecond, -time.Nanosecond))
 	}
 	if chance(t, 30) {
 		g.Role = "role/none"

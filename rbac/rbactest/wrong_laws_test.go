@@ -132,7 +132,7 @@ var byLaw = map[string]wrong{
 func TestWrongEvaluatorsAreCaught(t *testing.T) {
 	for _, w := range wrongs {
 		t.Run(w.name, func(t *testing.T) {
-			if caught := examine(w, laws()[0], 600); caught == nil {
+			if caught := examine(w, laws()[0], 2000); caught == nil {
 				t.Error("it passes")
 			} else {
 				t.Log(caught)

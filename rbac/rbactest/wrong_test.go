@@ -240,10 +240,19 @@ var wrongs = []wrong{
 		}
 	}},
 	{name: "the end of an authentication is excluded", change: func(x *trial) {
-		x.r.Context.AuthenticatedAt = x.r.Context.AuthenticatedAt.Add(-time.Nanosecond)
-	}, edit: func(_ trial, d *rbac.Decision) {
-		if d.NotAfter.Nanosecond()%1000 == 999 {
-			d.NotAfter = d.NotAfter.Add(time.Nanosecond)
+		for _, r := range x.p.Roles {
+			if r.MFA != nil && whole(x.r.Context.AuthenticatedAt).Add(time.Duration(r.MFA.MaxAge)).Equal(whole(x.now)) {
+				x.r.Context.AAL = 0
+			}
+		}
+	}},
+	{name: "times count in nanoseconds", change: func(x *trial) {
+		for i := range x.r.Activations {
+			if g := &x.r.Activations[i]; !x.now.Before(g.NotAfter) {
+				g.NotAfter = x.now
+			} else if !whole(x.now).Before(whole(g.NotAfter)) {
+				g.NotAfter = x.now.Add(time.Microsecond)
+			}
 		}
 	}},
 	{name: "only the role that is held asks for MFA", change: func(x *trial) {
@@ -352,7 +361,13 @@ var wrongs = []wrong{
 	{name: "a constraint that is broken bars everything", change: func(x *trial) {
 		for _, c := range x.p.Constraints {
 			w := world{p: x.p, r: x.r, now: x.now}
-			if _, excused := w.excused(c, x.r.Subject.ID); c.Kind == rbac.Static && !excused && len(w.members(c, w.authorisedRoles(x.r.Subject)...)) >= c.Cardinality {
+			var roles []string
+			for _, h := range w.authorisedRoles(x.r.Subject) {
+				if h.begins.IsZero() {
+					roles = append(roles, h.role)
+				}
+			}
+			if _, excused := w.excused(c, x.r.Subject.ID); c.Kind == rbac.Static && !excused && len(w.members(c, roles...)) >= c.Cardinality {
 				x.p.Assignments = nil
 			}
 		}
