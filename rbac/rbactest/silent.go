@@ -27,9 +27,11 @@ func (w world) silent() (out string) {
 			say("it is met", x)
 		}
 	}
-	roles := w.activeRoles()
+	var roles []string
 	for _, s := range subjects {
-		roles = append(roles, w.authorisedRoles(s)...)
+		for _, h := range append(w.authorisedRoles(s), w.activeRoles()...) {
+			roles = append(roles, h.role)
+		}
 	}
 	for _, c := range w.p.Constraints {
 		concerned := slices.ContainsFunc(c.Permissions, func(x rbac.Permission) bool { return w.matches(x.Actions, x.Resources) })
