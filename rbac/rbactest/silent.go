@@ -28,8 +28,11 @@ func (w world) silent() (out string) {
 		}
 	}
 	var roles []string
+	for _, h := range w.activeRoles() {
+		roles = append(roles, h.role)
+	}
 	for _, s := range subjects {
-		for _, h := range append(w.authorisedRoles(s), w.activeRoles()...) {
+		for _, h := range w.authorisedRoles(s) {
 			roles = append(roles, h.role)
 		}
 	}
