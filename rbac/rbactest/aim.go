@@ -286,7 +286,7 @@ func (b *builder) subject(a rbac.Assignment, fits bool, of *rbac.Subject, more b
 		}
 	}
 	if s.ID.IsZero() {
-		if s.ID = stranger; fits && len(b.excused) > 0 && b.choose(4) == 3 {
+		if s.ID = stranger; b.alone && len(b.excused) > 0 && b.choose(4) == 3 {
 			s.ID = pickBy(b.choose, b.excused)
 		}
 	}

@@ -65,6 +65,10 @@ func matchSegment(pattern, name string) bool {
 
 // meet returns the pattern of what both patterns match; not ok if that is nothing.
 func meet(a, b, sep string) (both string, ok bool) {
+	first, _, _ := strings.Cut(a, sep)
+	if other, _, _ := strings.Cut(b, sep); first != other && !strings.HasSuffix(first, "*") && !strings.HasSuffix(other, "*") {
+		return "", false // as most are
+	}
 	p, q := strings.Split(a, sep), strings.Split(b, sep)
 	var out []string
 	for len(p) > 0 && len(q) > 0 {
