@@ -22,8 +22,8 @@ type Policy struct {
 
 // ParsePolicy reads the JSON form, as schema.json describes it: see [Schema]. Unknown, duplicate, missing and case-folded members, names that are not
 // canonical, references to nothing and rules that approve without approvals are errors that say where: each is a [*rbac.PolicyError] with
-// a line and a column.
-func ParsePolicy(doc []byte) (Policy, error) {
+// a line and a column. Expressions need [rbac.WithExpressions], here as in [Config].
+func ParsePolicy(doc []byte, options ...rbac.Option) (Policy, error) {
 	var p Policy
 	err := canon.DecodeComplete(doc, &p, canon.MaxBytes)
 	if at, ok := errors.AsType[*canon.SyntaxError](err); ok {
@@ -31,7 +31,7 @@ func ParsePolicy(doc []byte) (Policy, error) {
 	} else if err != nil {
 		return Policy{}, &rbac.PolicyError{Package: "bailiwick", Err: err}
 	}
-	if _, err = jit.NewPolicy(p.RBAC, p.JIT, audit.Read{}); err == nil {
+	if _, err = jit.NewPolicy(p.RBAC, p.JIT, audit.Read{}, options...); err == nil {
 		return p, nil
 	}
 	if at, ok := errors.AsType[*rbac.PolicyError](err); ok {
@@ -83,7 +83,7 @@ func (s *System) adopt(row audit.Row[policyRecord]) error {
 }
 
 func (s *System) compile(row audit.Row[policyRecord]) (*jit.Policy, error) {
-	return jit.NewPolicy(row.Value.Policy.RBAC, row.Value.Policy.JIT, s.policies.Read(row))
+	return jit.NewPolicy(row.Value.Policy.RBAC, row.Value.Policy.JIT, s.policies.Read(row), s.expressions)
 }
 
 // policy reads the policy as it is now.
@@ -117,7 +117,7 @@ func (s *System) Tighten(ctx context.Context, c identity.Caller, denies ...rbac.
 			return err
 		}
 		row.Value.Policy.RBAC.Denies = slices.Concat(row.Value.Policy.RBAC.Denies, denies)
-		if _, err := rbac.Compile(row.Value.Policy.RBAC); err != nil {
+		if _, err := rbac.Compile(row.Value.Policy.RBAC, s.expressions); err != nil {
 			return err
 		}
 		e := s.store.NewEvent("policy.tightened", audit.ActorOf(c), row.Value.Head)

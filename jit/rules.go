@@ -140,10 +140,10 @@ type Policy struct {
 	excused map[identity.ID][]time.Time // from dynamic constraints, until when; the first first
 }
 
-// NewPolicy compiles the two sections. An error says where in which of them it is: a [*rbac.PolicyError] of package jit, or of rbac. Read names the record's version, which every decision that is recorded will rest on; its
-// zero value is for a policy that is not kept in the ledger.
-func NewPolicy(p rbac.Policy, r Rules, read audit.Read) (*Policy, error) {
-	compiled, err := rbac.Compile(p)
+// NewPolicy compiles the two sections. An error says where in which of them it is: a [*rbac.PolicyError] of package jit, or of rbac. Read names the
+// record's version, which every decision that is recorded will rest on; its zero value is for a policy that is not kept in the ledger.
+func NewPolicy(p rbac.Policy, r Rules, read audit.Read, options ...rbac.Option) (*Policy, error) {
+	compiled, err := rbac.Compile(p, options...)
 	if err != nil {
 		return nil, err
 	}
