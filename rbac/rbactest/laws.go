@@ -406,8 +406,7 @@ func rewriteTimes(t *rapid.T, _ trial) test {
 	})
 }
 
-// holds looks at a later time before the end, unless something begins in between: what begins may break a constraint, and an authentication that
-// lies ahead may come to be one that a condition excludes.
+// holds looks at a later time before the end.
 func holds(t *rapid.T, _ trial) test {
 	quarters, edge := rapid.IntRange(0, 4).Draw(t, "quarters"), rapid.Bool().Draw(t, "edge")
 	return func(compile compiler, x trial) string {
@@ -423,7 +422,7 @@ func holds(t *rapid.T, _ trial) test {
 		if edge || !at.Before(end) {
 			at = end.Add(-time.Microsecond)
 		}
-		if begins := beginsAfter(x); !at.After(x.now) || !begins.IsZero() && !at.Before(begins) {
+		if !at.After(x.now) {
 			return ""
 		}
 		now := x.now
@@ -433,23 +432,6 @@ func holds(t *rapid.T, _ trial) test {
 		}
 		return fmt.Sprintf("at %s it decides %s\nand at %s denied", now.Format(time.RFC3339Nano), showDecision(before), at.Format(time.RFC3339Nano))
 	}
-}
-
-// beginsAfter returns when the next assignment, activation or authentication begins.
-func beginsAfter(x trial) (at time.Time) {
-	put := func(begin time.Time) {
-		if begin.After(x.now) {
-			at = first(at, begin)
-		}
-	}
-	for _, a := range x.p.Assignments {
-		put(a.NotBefore)
-	}
-	for _, g := range x.r.Activations {
-		put(g.NotBefore)
-	}
-	put(x.r.Context.AuthenticatedAt)
-	return at
 }
 
 // malformed makes one thing about the request wrong.

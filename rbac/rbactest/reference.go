@@ -187,7 +187,7 @@ func (w world) inTime(from, to time.Time) bool {
 }
 
 func (w world) activationInTime(g rbac.Activation) bool {
-	return !g.NotAfter.IsZero() && w.inTime(g.NotBefore, g.NotAfter)
+	return !g.NotAfter.IsZero() && g.ID != "" && w.inTime(g.NotBefore, g.NotAfter)
 }
 
 func (w world) role(name string) (rbac.Role, bool) {

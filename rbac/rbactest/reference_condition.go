@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
@@ -88,7 +89,7 @@ func (w world) condition(c *rbac.Condition, s rbac.Subject) judgement {
 		asked.allMFA = false // that is about roles and protections
 		members = append(members, asked.mfa(c.MFA))
 	}
-	if len(c.Kinds) > 0 && s.Kind == 0 {
+	if len(c.Kinds) > 0 && !valid(s.Kind) {
 		members = append(members, judgement{truth: unknown})
 	} else if len(c.Kinds) > 0 {
 		members = append(members, judgement{truth: truthOf(slices.Contains(c.Kinds, s.Kind))})
@@ -111,6 +112,8 @@ func (w world) condition(c *rbac.Condition, s rbac.Subject) judgement {
 	}
 	return all(members)
 }
+
+func valid(k identity.Kind) bool { return k >= identity.KindHuman && k <= identity.KindAgent }
 
 // mfa is never unknown; nil is true.
 func (w world) mfa(m *rbac.MFA) judgement {
@@ -163,15 +166,20 @@ func (w world) comparison(x rbac.Comparison, s rbac.Subject) truth {
 	return truthOf((x.AtLeast == nil || n >= *x.AtLeast) && (x.AtMost == nil || n <= *x.AtMost))
 }
 
-// attribute returns the value of an attribute; not ok if it is not there.
+// attribute returns the value of an attribute; not ok if it is not there, or empty.
 func (w world) attribute(attribute string, s rbac.Subject) (value string, ok bool) {
+	value, ok = w.written(attribute, s)
+	return value, ok && value != ""
+}
+
+func (w world) written(attribute string, s rbac.Subject) (value string, ok bool) {
 	of, name, _ := strings.Cut(attribute, ".")
 	entry, catalogued := w.entry()
 	switch attribute {
 	case "subject.id":
 		return s.ID.String(), true
 	case "subject.kind":
-		return s.Kind.String(), s.Kind != 0
+		return s.Kind.String(), valid(s.Kind)
 	case "resource.name":
 		return w.r.Resource, true
 	case "resource.sensitivity":

@@ -43,7 +43,7 @@ func (w world) activeRoles() (roles []having) {
 		}
 	}
 	for _, g := range w.r.Activations {
-		if !g.NotAfter.IsZero() {
+		if !g.NotAfter.IsZero() && g.ID != "" {
 			roles = w.over(roles, g.Role, g.NotBefore, g.NotAfter)
 		}
 	}

@@ -266,6 +266,8 @@ func (w wordy) subject(t *rapid.T, to rbac.Assignment) rbac.Subject {
 	case chance(t, 8):
 	case chance(t, 10):
 		s.Kind = pick(t, kinds...)
+	case chance(t, 1):
+		s.Kind = identity.KindAgent + 1
 	default:
 		s.Kind = []identity.Kind{identity.KindHuman, identity.KindHuman, identity.KindServiceAccount, identity.KindAgent}[max(0, slices.Index(Identities, s.ID))]
 	}
@@ -290,7 +292,7 @@ func values(t *rapid.T, prefix string, sure map[string]string) (out map[string]s
 	for _, name := range []string{"team", "level", "risk"} {
 		if of := attributes[prefix+name]; of != nil && chance(t, 70) {
 			out[name] = pick(t, of...)
-			if chance(t, 3) {
+			if chance(t, 6) {
 				out[name] = ""
 			}
 		}
@@ -342,7 +344,7 @@ func (w wordy) link(t *rapid.T) rbac.Link {
 }
 
 func activation(t *rapid.T, p rbac.Policy, to rbac.Assignment, at time.Time) rbac.Activation {
-	g := rbac.Activation{ID: pick(t, "g1", "g2", "g3"), Role: to.Role, Scope: to.Scope}
+	g := rbac.Activation{ID: pick(t, "g1", "g2", "g3", "g4", ""), Role: to.Role, Scope: to.Scope}
 	g.NotBefore, g.NotAfter = bounds(t, at)
 	if g.NotAfter.IsZero() && chance(t, 95) {
 		g.NotAfter = at.Add(3 * time.Hour)

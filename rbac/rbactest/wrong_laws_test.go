@@ -145,7 +145,7 @@ func TestEachLawCatchesSomethingByItself(t *testing.T) {
 	for _, l := range laws()[1:] {
 		t.Run(l.claim, func(t *testing.T) {
 			w, ok := byLaw[l.claim]
-			if caught := examine(w, l, 600); !ok || caught == nil {
+			if caught := examine(w, l, 2000); !ok || caught == nil {
 				t.Errorf("%q passes", w.name)
 			} else {
 				t.Logf("%s: %v", w.name, caught)

@@ -173,6 +173,26 @@ var wrongs = []wrong{
 			}
 		}
 	}},
+	{name: "an activation needs no ID", change: func(x *trial) {
+		for i := range x.r.Activations {
+			x.r.Activations[i].ID += "x"
+		}
+	}, edit: func(_ trial, d *rbac.Decision) { d.By = strings.TrimSuffix(d.By, "x") }},
+	{name: "an empty value is one", change: func(x *trial) {
+		for _, attributes := range []map[string]string{x.r.Subject.Attributes, x.r.Context.Attributes} {
+			for name, value := range attributes {
+				if value == "" {
+					attributes[name] = "empty"
+				}
+			}
+		}
+	}},
+	{name: "NotAfter does not foresee", edit: func(x trial, d *rbac.Decision) {
+		x.p.Assignments = slices.DeleteFunc(x.p.Assignments, func(a rbac.Assignment) bool { return a.NotBefore.After(x.now) })
+		if d.Allowed {
+			d.NotAfter = Reference(x.p, &x.r, x.now).NotAfter
+		}
+	}},
 	{name: "an activation is not bound to its scope", change: func(x *trial) {
 		for i := range x.r.Activations {
 			x.r.Activations[i].Scope = []string{"**"}
