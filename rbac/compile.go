@@ -293,9 +293,6 @@ func (c *compiler) close(name string, depth int) error {
 	if w.state == 2 {
 		return nil
 	}
-	if depth > maxClosure {
-		return wrong(w.at+"/inherits", "role %q: is at the end of a chain of more than %d roles", name, maxClosure)
-	}
 	w.state = 1
 	in := map[uint32]bool{w.index: true}
 	for i, junior := range w.def.Inherits {

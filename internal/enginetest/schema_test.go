@@ -111,7 +111,7 @@ func TestSchemaRefuses(t *testing.T) {
 		{`"name": "reader"`, `"name": 1`}, {`"name": "reader"`, `"name": null`}, {`"name": "reader"`, `"name": "` + strings.Repeat("x", 513) + `"`},
 		{`"inherits": ["reader"]`, `"inherits": ["reader", "reader"]`}, {`"inherits": ["reader"], `, ``}, {`"inherits": ["reader"]`, `"inherits": []`}, {`"inherits": ["reader"]`, `"inherits": "reader"`},
 		{`"db:read"`, `"db/read"`}, {`"db:read"`, `"**:read"`}, {`"db:read"`, `"*db"`}, {`"db:read"`, `""`}, {`"db:read"`, `"db::read"`}, {`"db:read"`, `".*"`}, {`"db:read"`, `"ｄb:read"`},
-		{`"db/**"`, `"db/**/x"`}, {`"db/**"`, `"db/***"`}, {`"db/**"`, `"/db"`}, {`"db/**"`, `"db/..*"`}, {`["db:read", "db:*", "**"]`, `[]`}, {`["db:read", "db:*", "**"]`, `{}`},
+		{`"db/**"`, `"db/**/x"`}, {`"db/**"`, `"db/***"`}, {`"db/**"`, `"/db"`}, {`"db/**"`, `"db/..*"`}, {`["db:read", "db:*", "**"]`, `[]`}, {`["db:read", "db:*", "**"]`, `{}`}, {`"db:read", "db:*"`, `"a"` + strings.Repeat(`, "a"`, 256)},
 		{`"aal2"`, `"aal4"`}, {`"1.5h"`, `"1.5"`}, {`"1.5h"`, `"1 h"`}, {`"1.5h"`, `90`}, {`, "maxAge": "1.5h"`, ``},
 		{`"mon"`, `"monday"`}, {`"mon"`, `"sun"`}, {`"22:00"`, `"22:60"`}, {`"22:00"`, `"9:00"`}, {`"24:00"`, `"24:01"`}, {`"UTC"`, `"CET"`}, {`, "zone": "UTC"`, ``}, {`"from": "22:00", `, ``},
 		{`"10.0.0.0/8"`, `"10.0.0.0"`}, {`"10.0.0.0/8"`, `"fe80::%eth0/64"`}, {`"kinds": ["human", "agent"]`, `"kinds": ["human", "human"]`}, {`"agent"`, `"robot"`},
