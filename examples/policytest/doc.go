@@ -27,25 +27,27 @@
 //
 // # What a hole looks like
 //
-// With "not" taken away from the condition of the deny "outside", go test says (shortened at the right):
+// With "not" taken away from the condition of the deny "outside", go test says (shortened):
 //
 //	--- FAIL: TestInvariants/nobody_reaches_production_from_outside_of_the_network
 //	    somebody is allowed what may never be:
 //	    policy:
 //	    {
 //	      "roles": [
-//	        {"name":"accounts/observer","permissions":[{"actions":["log:read"],"resources":["accounts/*/log/**"]}]}],
+//	        {"name":"accounts/observer","permissions":[{"actions":["metric:read"],"resources":["accounts/*/metric/**"]}]},
+//	        {"name":"accounts/prod-operator","inherits":["accounts/observer"]}],
 //	      "assignments": [
-//	        {"id":"accounts/observers","group":"teams/accounts","role":"accounts/observer","scope":["accounts/**"],"mode":"active"}]
+//	        {"id":"accounts/oncall","group":"oncall/accounts","role":"accounts/prod-operator","scope":["accounts/prod/**"],"mode":"eligible"}]
 //	    }
 //	    request:
-//	    {"subject":{"id":"00000000-0000-4000-8000-0000000000ff","groups":["teams/accounts"]},"action":"log:read","resource":"accounts/prod/log/x"}
+//	    {"subject":{"id":"00000000-0000-4000-8000-0000000000ff","groups":["oncall/accounts"]},"action":"metric:read","resource":"accounts/prod/metric/x/x",
+//	     "activations":[{"id":"activation","role":"accounts/observer","scope":["accounts/prod/**"],"notAfter":"2026-03-01T13:00:00Z"}]}
 //	    now: 2026-03-01T12:00:00Z
 //	    it is about others: {"id":"leavers","group":"leavers","actions":["**"],"resources":["**"]}
 //	    it is about others: {"id":"suspended","match":{"status":"suspended"},"actions":["**"],"resources":["**"]}
 //	    its condition keeps silent: {"id":"outside","everyone":true,...,"when":{"networks":["10.0.0.0/8","fd00:10::/32"]}}
 //	    its condition keeps silent: {"id":"risky-sessions","everyone":true,...}
-//	    the resource is: {"pattern":"accounts/prod/log/**","sensitivity":"moderate","ownerGroup":"teams/accounts"}
+//	    the resource is: {"pattern":"accounts/prod/metric/**","sensitivity":"moderate","ownerGroup":"teams/accounts"}
 //	    it is met: {"sensitivity":"moderate","mfa":{"aal":"aal1","maxAge":"24h"}}
 //
 // The policy is the least that lets the request pass; below it stands everything else that is about the request and did not stop it.
