@@ -141,6 +141,19 @@
 // unique among the rules of their kind. [Policy.Format] writes the one canonical form; parsing that gives the policy back. [Schema] is
 // the same as a JSON Schema.
 //
+// # What is easily missed
+//
+//   - Groups and attributes select identities of any kind: if agents or service accounts can be in the group, an assignment to it is theirs. Kinds in
+//     the assignment's condition keep them out.
+//   - Whoever is eligible for a role may activate any role that it leads to, and then it is that role's MFA and condition that count. What must hold
+//     however it is activated belongs into the assignment's condition, or to the permissions: into the role that holds them, or a protection.
+//   - An entry of the catalogue describes a resource alone: "prod/db/**" has none of the attributes of "prod/**", and "a/**" comes before "*/b/**".
+//   - A deny with a condition about an attribute forbids whatever comes without it. That makes the attribute mandatory.
+//   - A constraint on a role is one on every role that inherits it, and not on those that it inherits: name the junior.
+//   - Conditions have no dates: a freeze is an attribute of resources or of the context, or a deny that is added for the time.
+//   - A protection with an MFA keeps out whoever is authenticated in no level that it accepts, services too. Its condition can name kinds, and several
+//     roles can hold the same permissions.
+//
 // # Assignments
 //
 // A Compiled does not change. [Compiled.Assign] and [Compiled.Deassign] return another one, which shares with it all but what is theirs, in
