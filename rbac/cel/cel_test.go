@@ -149,6 +149,7 @@ func TestRefused(t *testing.T) {
 		"true == [" + strings.TrimSuffix(strings.Repeat("1,", 1020), ",") + "][0]":   "longer than",
 		"true || " + strings.Repeat("true||", 400) + "true":                          "longer than",
 		"[" + strings.TrimSuffix(strings.Repeat("1,", 1010), ",") + "] == [1,2,3,4,": "Syntax error",
+		strings.Repeat("[true].all(x,x)&&", 110) + "true":                            "expression count",
 	} {
 		if _, err := New().Compile(text); err == nil || !strings.Contains(err.Error(), why) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%.60s: %v, not %q", text, err, why)
@@ -223,12 +224,28 @@ func TestAboutNothing(t *testing.T) {
 			t.Errorf("%v holds", a)
 		}
 	}
+	bare := &rbac.About{Request: &rbac.Request{}, Subject: &rbac.Subject{}}
+	for _, text := range []string{`action == ""`, `now == now`, `subject.id == ""`, `resource.name == ""`} {
+		if held, err := compile(t, text).Holds(bare); held || err == nil {
+			t.Errorf("%s holds about nothing", text)
+		}
+	}
 	far := about()
 	far.Now, far.Request.Context.AuthenticatedAt = time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(-5, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, text := range []string{"now == now", "context.authenticatedAt == context.authenticatedAt"} {
 		if held, err := compile(t, text).Holds(far); held || err == nil {
 			t.Errorf("%s holds at %v", text, far.Now)
 		}
+	}
+}
+
+// TestFolded: what package rbac does not tell apart, expressions do not either.
+func TestFolded(t *testing.T) {
+	a := about()
+	a.Now, a.Request.Context.AuthenticatedAt = noon.Add(999*time.Nanosecond), noon.Add(time.Microsecond-1).In(time.FixedZone("", 3600))
+	a.Request.Context.Network = netip.MustParseAddr("fe80::1%eth0")
+	if held, err := compile(t, `now == timestamp("2026-03-01T12:00:00Z") && context.authenticatedAt == now && context.network == "fe80::1"`).Holds(a); !held || err != nil {
+		t.Error(held, err)
 	}
 }
 
