@@ -17,6 +17,7 @@ import (
 	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/jit"
 	"github.com/bailiwick-go/bailiwick/lifecycle"
+	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
 // A Config is what a system is made of. Ledger, Log, SealKeys and ReceiptKey are required, and Founders at the first start.
@@ -33,6 +34,7 @@ type Config struct {
 	Backlog audit.RelayConfig
 
 	Policy         Policy                            // must be the one that the system began with
+	Expressions    rbac.Expressions                  // for a policy that has any, such as rbac/cel's; nil knows none
 	Founders       []identity.Identity               // active from the first start on; later starts ignore them
 	Authenticators map[string]identity.Authenticator // by issuer; without any there are no callers
 	Minters        map[string]credentials.Minter     // by type of credential; without any nothing is minted
@@ -54,20 +56,21 @@ func InMemory() audit.Ledger { return audit.NewMemory() }
 
 // A System is one tenant. It is safe for concurrent use.
 type System struct {
-	ledger    audit.Ledger
-	store     *audit.Store
-	gate      *identity.Gate
-	lifecycle *lifecycle.Manager
-	jit       *jit.Engine
-	issuer    *credentials.Issuer
-	receipts  *audit.Receipts
-	relay     *audit.Relay
-	policies  audit.Table[policyRecord]
-	prunings  audit.Table[pruning]
-	geneses   audit.Table[genesisRecord]
-	sessions  Sessions
-	log       merkle.Log
-	logger    *slog.Logger
+	ledger      audit.Ledger
+	store       *audit.Store
+	gate        *identity.Gate
+	lifecycle   *lifecycle.Manager
+	jit         *jit.Engine
+	issuer      *credentials.Issuer
+	receipts    *audit.Receipts
+	relay       *audit.Relay
+	policies    audit.Table[policyRecord]
+	prunings    audit.Table[pruning]
+	geneses     audit.Table[genesisRecord]
+	sessions    Sessions
+	expressions rbac.Option
+	log         merkle.Log
+	logger      *slog.Logger
 
 	stop   context.CancelFunc
 	done   sync.WaitGroup
@@ -109,7 +112,7 @@ func unopened(cfg Config) (*System, error) {
 	if !reflect.TypeOf(cfg.Log).Comparable() {
 		return nil, errors.New("bailiwick: a log must be comparable, as pointers are")
 	}
-	s := &System{ledger: cfg.Ledger, sessions: cfg.Sessions, logger: cfg.Logger, log: cfg.Log}
+	s := &System{ledger: cfg.Ledger, sessions: cfg.Sessions, expressions: rbac.WithExpressions(cfg.Expressions), logger: cfg.Logger, log: cfg.Log}
 	if _, taken := relayed.LoadOrStore(cfg.Log, s); taken {
 		return nil, errors.New("bailiwick: another system of this process writes to that log")
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/internal/faulty"
 	"github.com/bailiwick-go/bailiwick/internal/systemtest"
+	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
 func TestInMemory(t *testing.T) {
@@ -50,6 +52,19 @@ func TestPolicyRefusesBadInput(t *testing.T) {
 	} {
 		if _, err := bailiwick.ParsePolicy([]byte(doc)); err == nil {
 			t.Errorf("accepted %s", doc)
+		}
+	}
+	for _, c := range [][3]string{ // old, new with ¦ where it is wrong, what the error says
+		{`"ssh/postgres"`, `¦"ssh//postgres"`, "(/rbac/assignments/0/scope/0)"}, {`"role": "dba"`, `"role": ¦"dbas"`, `assignment "oncall": unknown role "dbas" (/rbac/assignments/0/role)`},
+		{`"count": 1`, `"count": ¦0`, "(/jit/rules/0/approval/count)"}, {`"roles": ["dba"]`, `"roles": [¦"dbas"]`, `rule "prod": unknown role "dbas" (/jit/rules/0/roles/0)`},
+		{`"mode": "eligible"`, `"mode": ¦"standing"`, `: unknown mode "standing" (/rbac/assignments/0/mode)`}, {`"rules"`, `¦"rule"`, `unknown member "rule" (/jit/rule)`},
+		{`"jit": {"rules"`, `"jit": ¦{"levels": [{"sensitivity": "low", "maxDuration": "1h"}]}, "x": {"rules"`, `member "rules" is missing (/jit/rules)`}, {`"rbac"`, `¦# who` + "\n" + `"rbac"`, "comments are not allowed"},
+	} {
+		before, after, _ := strings.Cut(strings.Replace(good, c[0], c[1], 1), "¦")
+		where := fmt.Sprintf("bailiwick: line %d, column %d: ", 1+strings.Count(before, "\n"), len(before)-strings.LastIndexByte(before, '\n'))
+		_, err := bailiwick.ParsePolicy([]byte(before + after))
+		if e, ok := errors.AsType[*rbac.PolicyError](err); !ok || e.Line == 0 || !strings.HasPrefix(err.Error(), where) || !strings.Contains(err.Error(), c[2]) {
+			t.Errorf("%v\n\tnot %s%s", err, where, c[2])
 		}
 	}
 	p, err := bailiwick.ParsePolicy([]byte(good))

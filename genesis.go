@@ -19,6 +19,7 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/jit"
 	"github.com/bailiwick-go/bailiwick/lifecycle"
+	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
 const (
@@ -166,7 +167,7 @@ func (s *System) genesis(ctx context.Context, cfg Config, fields map[string]stri
 	if err != nil {
 		return err
 	}
-	if _, err := jit.NewPolicy(cfg.Policy.RBAC, cfg.Policy.JIT, audit.Read{}); err != nil {
+	if _, err := jit.NewPolicy(cfg.Policy.RBAC, cfg.Policy.JIT, audit.Read{}, rbac.WithExpressions(cfg.Expressions)); err != nil {
 		return err
 	}
 	e := s.store.NewEvent(audit.GenesisKind, audit.Actor{}, audit.EventID{})

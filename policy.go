@@ -1,9 +1,10 @@
 package bailiwick
 
 import (
+	"bytes"
 	"context"
+	_ "embed"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/bailiwick-go/bailiwick/audit"
@@ -19,18 +20,38 @@ type Policy struct {
 	JIT  jit.Rules   `json:"jit"`
 }
 
-// ParsePolicy reads the JSON form. Unknown, duplicate and case-folded members, names that are not canonical, references to nothing and
-// rules that approve without approvals are errors that say where.
-func ParsePolicy(doc []byte) (Policy, error) {
+// ParsePolicy reads the JSON form, as schema.json describes it: see [Schema]. Unknown, duplicate, missing and case-folded members, names that are not
+// canonical, references to nothing and rules that approve without approvals are errors that say where: each is a [*rbac.PolicyError] with
+// a line and a column. Expressions need [rbac.WithExpressions], here as in [Config].
+func ParsePolicy(doc []byte, options ...rbac.Option) (Policy, error) {
 	var p Policy
-	if err := canon.Decode(doc, &p); err != nil {
-		return Policy{}, fmt.Errorf("bailiwick: policy: %w", err)
+	err := canon.DecodeComplete(doc, &p, canon.MaxBytes)
+	if at, ok := errors.AsType[*canon.SyntaxError](err); ok {
+		return Policy{}, &rbac.PolicyError{Package: "bailiwick", Pointer: at.Pointer, Line: at.Line, Column: at.Column, Err: at.Cause()}
+	} else if err != nil {
+		return Policy{}, &rbac.PolicyError{Package: "bailiwick", Err: err}
 	}
-	if _, err := jit.NewPolicy(p.RBAC, p.JIT, audit.Read{}); err != nil {
-		return Policy{}, fmt.Errorf("bailiwick: policy: %w", err)
+	if _, err = jit.NewPolicy(p.RBAC, p.JIT, audit.Read{}, options...); err == nil {
+		return p, nil
 	}
-	return p, nil
+	if at, ok := errors.AsType[*rbac.PolicyError](err); ok {
+		section := "/rbac"
+		if at.Package == "jit" {
+			section = "/jit"
+		}
+		at = at.In(doc, section)
+		at.Package, err = "bailiwick", at
+	}
+	return Policy{}, err
 }
+
+//go:generate go test -run TestSchema -update .
+
+//go:embed schema.json
+var schema []byte
+
+// Schema returns the JSON Schema (draft 2020-12) of the documents that [ParsePolicy] reads, as [rbac.Schema] does of its section.
+func Schema() []byte { return bytes.Clone(schema) }
 
 // Format returns the canonical JSON form (RFC 8785), which [ParsePolicy] reads.
 func (p Policy) Format() ([]byte, error) { return canon.Marshal(p) }
@@ -62,7 +83,7 @@ func (s *System) adopt(row audit.Row[policyRecord]) error {
 }
 
 func (s *System) compile(row audit.Row[policyRecord]) (*jit.Policy, error) {
-	return jit.NewPolicy(row.Value.Policy.RBAC, row.Value.Policy.JIT, s.policies.Read(row))
+	return jit.NewPolicy(row.Value.Policy.RBAC, row.Value.Policy.JIT, s.policies.Read(row), s.expressions)
 }
 
 // policy reads the policy as it is now.
@@ -96,7 +117,7 @@ func (s *System) Tighten(ctx context.Context, c identity.Caller, denies ...rbac.
 			return err
 		}
 		row.Value.Policy.RBAC.Denies = slices.Concat(row.Value.Policy.RBAC.Denies, denies)
-		if _, err := rbac.Compile(row.Value.Policy.RBAC); err != nil {
+		if _, err := rbac.Compile(row.Value.Policy.RBAC, s.expressions); err != nil {
 			return err
 		}
 		e := s.store.NewEvent("policy.tightened", audit.ActorOf(c), row.Value.Head)

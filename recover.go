@@ -126,7 +126,7 @@ func (s *System) policyMending(doc Policy) audit.Mending {
 	return audit.Mending{
 		Check: func(ctx context.Context, behind bool) error {
 			if behind {
-				_, err := jit.NewPolicy(doc.RBAC, doc.JIT, audit.Read{})
+				_, err := jit.NewPolicy(doc.RBAC, doc.JIT, audit.Read{}, s.expressions)
 				return err
 			}
 			row, err := s.policies.Load(ctx, policyID)
@@ -155,7 +155,7 @@ func (s *System) policyMending(doc Policy) audit.Mending {
 					p.RBAC.Denies = append(p.RBAC.Denies, d)
 				}
 			}
-			if _, err := jit.NewPolicy(p.RBAC, p.JIT, audit.Read{}); err != nil {
+			if _, err := jit.NewPolicy(p.RBAC, p.JIT, audit.Read{}, s.expressions); err != nil {
 				return audit.Write{}, err
 			}
 			e := s.store.NewEvent("policy.recovered", audit.Actor{}, b.Cause)

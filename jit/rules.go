@@ -38,60 +38,94 @@ type Approval struct {
 	Groups []string `json:"groups"`
 }
 
-// ParseRules reads the JSON form: strict, as [rbac.ParsePolicy] is.
+// ParseRules reads the JSON form: as strictly as [rbac.ParsePolicy], and its errors are of the same type.
 func ParseRules(doc []byte) (Rules, error) {
 	var r Rules
-	if err := canon.Decode(doc, &r); err != nil {
-		return Rules{}, fmt.Errorf("jit: rules: %w", err)
+	err := canon.DecodeComplete(doc, &r, canon.MaxBytes)
+	if at, ok := errors.AsType[*canon.SyntaxError](err); ok {
+		return Rules{}, &rbac.PolicyError{Package: "jit", Pointer: at.Pointer, Line: at.Line, Column: at.Column, Err: at.Cause()}
+	} else if err != nil {
+		return Rules{}, wrong("", "%w", err)
 	}
-	return r, r.check()
+	if at, ok := errors.AsType[*rbac.PolicyError](r.check()); ok {
+		return Rules{}, at.In(doc, "")
+	}
+	return r, nil
 }
 
+// wrong returns the error for what stands at the pointer in the rules.
+func wrong(pointer, format string, args ...any) error {
+	return &rbac.PolicyError{Package: "jit", Pointer: pointer, Err: fmt.Errorf(format, args...)}
+}
+
+// check returns what is wrong with r and where, a [*rbac.PolicyError].
 func (r Rules) check() error {
 	ids, roles := map[string]bool{}, map[string]bool{}
-	for _, rule := range r.Rules {
-		if err := canon.CheckName(rule.ID, '/'); err != nil || ids[rule.ID] {
-			return fmt.Errorf("jit: rule %q: its ID is not canonical or there twice", rule.ID)
+	for i := range r.Rules {
+		rule, here := &r.Rules[i], fmt.Sprintf("/rules/%d", i)
+		if err := canon.CheckName(rule.ID, '/'); err != nil {
+			return wrong(here+"/id", "rule %q: %w", rule.ID, err)
+		} else if ids[rule.ID] {
+			return wrong(here+"/id", "rule %q: it is there twice", rule.ID)
 		}
 		ids[rule.ID] = true
-		if err := rule.check(); err != nil {
-			return fmt.Errorf("jit: rule %q: %w", rule.ID, err)
+		if at, err := rule.check(); err != nil {
+			return wrong(here+at, "rule %q: %w", rule.ID, err)
 		}
-		for _, role := range rule.Roles {
-			if roles[role] {
-				return fmt.Errorf("jit: rule %q: role %q has a rule already", rule.ID, role)
+		for j, role := range rule.Roles {
+			at := fmt.Sprintf("%s/roles/%d", here, j)
+			if err := canon.CheckName(role, '/'); err != nil {
+				return wrong(at, "rule %q: %w", rule.ID, err)
+			} else if roles[role] {
+				return wrong(at, "rule %q: role %q has a rule already", rule.ID, role)
 			}
 			roles[role] = true
 		}
 	}
 	for i := range r.Levels {
-		l := &r.Levels[i]
-		if err := l.check(); err != nil {
-			return fmt.Errorf("jit: level %v: %w", l.Sensitivity, err)
+		l, here := &r.Levels[i], fmt.Sprintf("/levels/%d", i)
+		if at, err := l.check(); err != nil {
+			return wrong(here+at, "level %v: %w", l.Sensitivity, err)
 		}
 		if slices.ContainsFunc(r.Levels[:i], func(o Level) bool { return o.Sensitivity == l.Sensitivity }) {
-			return fmt.Errorf("jit: level %v: it is there twice", l.Sensitivity)
+			return wrong(here+"/sensitivity", "level %v: it is there twice", l.Sensitivity)
 		}
 	}
 	return nil
 }
 
-func (r *Rule) check() error {
+// check returns what is wrong with r and where in it.
+func (r *Rule) check() (at string, err error) {
 	switch {
 	case len(r.Roles) == 0:
-		return errors.New("no roles")
+		return "/roles", errors.New("no roles")
 	case r.MaxDuration <= 0:
-		return errors.New("maxDuration must be positive")
+		return "/maxDuration", errors.New("maxDuration must be positive")
 	case r.Lapse < 0:
-		return errors.New("lapse must not be negative")
-	case r.MFA != nil && (r.MFA.AAL == 0 || r.MFA.MaxAge <= 0):
-		return errors.New("mfa needs a level and a positive age")
+		return "/lapse", errors.New("lapse must not be negative")
 	case r.Approval == nil && r.AutoApprove == "":
-		return errors.New("it approves without approvals; say autoApprove and why if that is meant")
+		return "", errors.New("it approves without approvals; say autoApprove and why if that is meant")
 	case r.Approval != nil && r.AutoApprove != "":
-		return errors.New("both approval and autoApprove")
+		return "", errors.New("both approval and autoApprove")
+	}
+	if at, err = checkMFA(r.MFA); err != nil {
+		return at, err
 	}
 	return r.Approval.check()
+}
+
+// checkMFA returns what is wrong with m and where; nothing is with none.
+func checkMFA(m *rbac.MFA) (at string, err error) {
+	if m == nil {
+		return "", nil
+	}
+	if _, err := m.AAL.MarshalText(); err != nil {
+		return "/mfa/aal", errors.New("mfa needs a level")
+	}
+	if m.MaxAge <= 0 {
+		return "/mfa/maxAge", errors.New("mfa needs a positive age")
+	}
+	return "", nil
 }
 
 // A Policy is what an [Engine] decides by: roles and rules, and the record that they were read from.
@@ -106,10 +140,10 @@ type Policy struct {
 	excused map[identity.ID][]time.Time // from dynamic constraints, until when; the first first
 }
 
-// NewPolicy compiles the two sections. Read names the record's version, which every decision that is recorded will rest on; its
-// zero value is for a policy that is not kept in the ledger.
-func NewPolicy(p rbac.Policy, r Rules, read audit.Read) (*Policy, error) {
-	compiled, err := rbac.Compile(p)
+// NewPolicy compiles the two sections. An error says where in which of them it is: a [*rbac.PolicyError] of package jit, or of rbac. Read names the
+// record's version, which every decision that is recorded will rest on; its zero value is for a policy that is not kept in the ledger.
+func NewPolicy(p rbac.Policy, r Rules, read audit.Read, options ...rbac.Option) (*Policy, error) {
+	compiled, err := rbac.Compile(p, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -118,20 +152,21 @@ func NewPolicy(p rbac.Policy, r Rules, read audit.Read) (*Policy, error) {
 	}
 	out := &Policy{roles: compiled, plain: map[string]*terms{}, read: read}
 	if err := out.addLevels(r.Levels); err != nil {
-		return nil, fmt.Errorf("jit: levels: %w", err)
+		return nil, wrong("/levels", "%w", err)
 	}
 	out.addConstraints(&p)
-	for _, rule := range r.Rules {
+	for i, rule := range r.Rules {
+		here := fmt.Sprintf("/rules/%d", i)
 		text, err := canon.Marshal(rule)
 		if err != nil {
-			return nil, fmt.Errorf("jit: rule %q: %w", rule.ID, err)
+			return nil, wrong(here, "rule %q: %w", rule.ID, err)
 		}
 		own := new(Rule)
 		if err := canon.Unmarshal(text, own); err != nil {
-			return nil, fmt.Errorf("jit: rule %q: %w", rule.ID, err)
+			return nil, wrong(here, "rule %q: %w", rule.ID, err)
 		}
-		if err := out.addRule(own, text); err != nil {
-			return nil, fmt.Errorf("jit: rule %q: %w", rule.ID, err)
+		if at, err := out.addRule(own, text); err != nil {
+			return nil, wrong(here+at, "rule %q: %w", rule.ID, err)
 		}
 	}
 	return out, nil

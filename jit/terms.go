@@ -22,36 +22,40 @@ type Level struct {
 	Approval    *Approval        `json:"approval,omitempty"`    // who must approve besides those whom the rule asks for, also where that asks for nobody
 }
 
-func (l *Level) check() error {
+// check returns what is wrong with l and where in it.
+func (l *Level) check() (at string, err error) {
 	switch {
 	case l.Sensitivity < rbac.Low || l.Sensitivity > rbac.Critical:
-		return errors.New("invalid sensitivity")
+		return "/sensitivity", errors.New("invalid sensitivity")
 	case l.MaxDuration < 0:
-		return errors.New("maxDuration must not be negative")
+		return "/maxDuration", errors.New("maxDuration must not be negative")
 	case l.MaxDuration == 0 && l.MFA == nil && l.Approval == nil:
-		return errors.New("it asks for nothing")
-	case l.MFA != nil && (l.MFA.AAL == 0 || l.MFA.MaxAge <= 0):
-		return errors.New("mfa needs a level and a positive age")
+		return "", errors.New("it asks for nothing")
+	}
+	if at, err = checkMFA(l.MFA); err != nil {
+		return at, err
 	}
 	return l.Approval.check()
 }
 
-// check reports what is wrong with a; nothing is with none.
-func (a *Approval) check() error {
+// check returns what is wrong with a and where in what has it; nothing is with none.
+func (a *Approval) check() (at string, err error) {
 	switch {
 	case a == nil:
-		return nil
+		return "", nil
 	case a.Count < 1:
-		return errors.New("it approves without approvals: count must be at least 1")
+		return "/approval/count", errors.New("it approves without approvals: count must be at least 1")
 	case len(a.Groups) == 0:
-		return errors.New("nobody can approve: no groups")
+		return "/approval/groups", errors.New("nobody can approve: no groups")
 	}
 	for i, g := range a.Groups {
-		if err := canon.CheckName(g, '/'); err != nil || slices.Contains(a.Groups[:i], g) {
-			return fmt.Errorf("group %q is not canonical or there twice", g)
+		if err := canon.CheckName(g, '/'); err != nil {
+			return fmt.Sprintf("/approval/groups/%d", i), fmt.Errorf("group: %w", err)
+		} else if slices.Contains(a.Groups[:i], g) {
+			return fmt.Sprintf("/approval/groups/%d", i), fmt.Errorf("group %q is there twice", g)
 		}
 	}
-	return nil
+	return "", nil
 }
 
 // terms are what one request is decided by: the rule for its role, and the levels that its scope comes under.
@@ -64,7 +68,7 @@ type terms struct {
 	covers    [][]byte // what the slice is the digest of
 }
 
-func (p *Policy) addRule(rule *Rule, text []byte) error {
+func (p *Policy) addRule(rule *Rule, text []byte) (at string, err error) {
 	t := terms{rule: rule, most: rule.MaxDuration}
 	if rule.MFA != nil {
 		t.mfa = append(t.mfa, rule.MFA)
@@ -72,17 +76,17 @@ func (p *Policy) addRule(rule *Rule, text []byte) error {
 	if rule.Approval != nil {
 		t.approvals = append(t.approvals, rule.Approval)
 	}
-	for _, role := range rule.Roles {
+	for i, role := range rule.Roles {
 		closure, err := p.roles.Slice(role)
 		if err != nil {
-			return err
+			return fmt.Sprintf("/roles/%d", i), fmt.Errorf("unknown role %q", role)
 		}
 		of := t
 		of.covers = [][]byte{closure[:], text}
 		of.slice = canon.Hash(sliceDomain, of.covers...)
 		p.plain[role] = &of
 	}
-	return nil
+	return "", nil
 }
 
 const sliceDomain = "bailiwick/slice/v1"

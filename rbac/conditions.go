@@ -16,6 +16,9 @@ func (c *compiler) condition(here string, k *Condition, level int) (*condition, 
 	if level > maxCondition {
 		return nil, wrong(here, "a condition is more than %d levels deep", maxCondition)
 	}
+	if n := max(len(k.Hours), len(k.Networks), len(k.Attributes), len(k.Any)); n > maxPatterns {
+		return nil, wrong(here, "a condition has at most %d of a kind", maxPatterns)
+	}
 	out := &condition{}
 	for i, h := range k.Hours {
 		compiled, err := h.compile(at(here, "hours", i))
@@ -111,7 +114,7 @@ func (h *Hours) compile(here string) (out hours, err error) {
 		out.to += day
 	}
 	// A zone by another name than that of a place depends on the machine.
-	if h.Zone != "UTC" && !strings.Contains(h.Zone, "/") {
+	if h.Zone != "UTC" && !strings.Contains(h.Zone, "/") || strings.HasPrefix(h.Zone, "right/") || strings.HasPrefix(h.Zone, "posix/") {
 		return out, wrong(here+"/zone", `zone %q is neither "UTC" nor like "Europe/Zurich"`, h.Zone)
 	}
 	if out.zone, err = time.LoadLocation(h.Zone); err != nil {
@@ -139,6 +142,9 @@ func (k *Comparison) compile(here string) (out comparison, err error) {
 		}
 	}
 	in := make(map[string]bool, len(k.In))
+	if len(k.In) > maxPatterns {
+		return out, wrong(here+"/in", "at most %d values", maxPatterns)
+	}
 	for i, v := range k.In {
 		if err := checkValue(v); err != "" {
 			return out, wrong(at(here, "in", i), "%s", err)

@@ -70,9 +70,10 @@ func (c *Compiled) Slice(role string) ([32]byte, error) {
 	return canon.Hash("bailiwick/rbac/slice/v2", parts...), nil
 }
 
-// Digest returns a digest of the whole policy. The order in which a policy lists its rules does not matter to it.
+// Digest returns a digest of the whole policy. The order in which a policy lists its rules does not matter to it. What
+// expressions mean is not in it, nor is the time zone database.
 func (c *Compiled) Digest() [32]byte {
-	if c == nil {
+	if c.none() {
 		return [32]byte{}
 	}
 	ids, groups := c.identities.sum(), c.groups.sum()
@@ -91,9 +92,9 @@ func (c *Compiled) Digest() [32]byte {
 
 // SliceOf returns a digest of everything in the policy that the decision of r can rest on: what is assigned to its subject and agents, the roles
 // that this and its activations lead to, and all rules that are not about roles. While it is the same, so is the decision at one time, whatever else
-// is edited; two requests of the same subjects and activations have the same.
+// is edited; two requests of the same subjects and activations have the same. What expressions mean is not in it, nor is the time zone database.
 func (c *Compiled) SliceOf(r *Request) [32]byte {
-	if c == nil || r == nil {
+	if c.none() || r == nil {
 		return [32]byte{}
 	}
 	parts := [][]byte{c.shared[:]}
@@ -108,13 +109,16 @@ func (c *Compiled) SliceOf(r *Request) [32]byte {
 		subjects = append(subjects, &r.Chain[i].Subject)
 	}
 	for _, s := range subjects {
+		var held []string
 		at := cursor{subject: s}
 		for l := c.next(&at); l != ""; l = c.next(&at) {
 			for _, rule := range l.rules() {
 				lead(rule.role)
-				b := fmt.Appendf(nil, "%q %d %d %d %q %q %q", c.roles[rule.role].name, rule.mode, rule.notBefore, rule.notAfter, rule.cond, rule.scope, rule.id)
-				parts = append(parts, b)
+				held = append(held, fmt.Sprintf("%q %d %d %d %q %q %q", c.roles[rule.role].name, rule.mode, rule.notBefore, rule.notAfter, rule.cond, rule.scope, rule.id))
 			}
+		}
+		for _, text := range slices.Sorted(slices.Values(held)) {
+			parts = append(parts, []byte(text))
 		}
 		parts = append(parts, nil)
 	}

@@ -41,7 +41,7 @@
 // of T, of R and of each protection of the resource is met, and their conditions are true. The conditions of a link's assignments
 // and roles are about its agent; those of protections about the subject or the agent who holds the permission.
 //
-// In time means NotBefore <= now < NotAfter, where zero is open; but an activation without NotAfter is never in time, and one whose scope does
+// In time means NotBefore <= now < NotAfter, where zero is open; but an activation without NotAfter or ID is never in time, and one whose scope does
 // not parse matches nothing. Groups are compared byte for byte. MFA is met if the context's level is at least that asked for, and
 // now lies within AuthenticatedAt and AuthenticatedAt + MaxAge, both included; the context is the human's also for her agents.
 // Times are those of the wall clock, and count in whole
@@ -63,21 +63,24 @@
 //
 // Compile refuses a role that by itself breaks a static or dynamic constraint, and an identity that at some instant breaks a static one by its own
 // assignments and has no exception at all, in time or not. What comes about by groups and attributes, which a policy does not know, shows only
-// when it is evaluated. [Compiled.Eligible] bars as Evaluate does; [Compiled.Conflicts] says what a further activation would break.
+// when it is evaluated. Bars are for both sides: whoever can put somebody into a group, or assign a role to one, can take from its members what their
+// other assignments give; [Compiled.Violations] finds it before. Agents are not bound by dynamic constraints: what they may do is
+// within what is active for the human. [Compiled.Eligible] bars as Evaluate does; [Compiled.Conflicts] says what a further activation would break.
 //
 // # Conditions
 //
 // All members that a [Condition] names must be true for it to be true; it is false if one of them is, and unknown otherwise. Any is the other way
 // round: true if one is, false if all are. Not swaps true and false. Hours are never unknown. Networks are unknown without
-// an address, Kinds without a kind, MFA never. An address in IPv6 form of an IPv4 address is that IPv4 address, and zones are ignored.
+// an address, Kinds without a valid kind, comparisons where a value is missing or empty, MFA never. An address in IPv6 form of an IPv4 address is that IPv4 address, and zones are ignored.
 //
 // # Ends
 //
 // Every way to hold a permission ends by itself at the earliest of A's NotAfter, G's, AuthenticatedAt + MaxAge of the MFA that it
-// needs, the ends of the exceptions without which A or G were barred, and the instant at which a condition that it needs may cease to be
-// true. Decision.NotAfter takes the latest way for the subject and for each agent, and of those ends the earliest, and no later than a deny rule that
+// needs, the ends of the exceptions without which A or G were barred, the instant at which a condition that it needs may cease to be
+// true, and, for each constraint whose set its role has a member of and that its subject does not break, but would if all that is to come had begun and nothing
+// ended before: the earliest instant at which any of that with a member begins, or if that is later the end of the subject's exception. Decision.NotAfter takes the latest way for the subject and for each agent, and of those ends the earliest, and no later than a deny rule that
 // matches may cease to be false, and than the end of an exception without which the past forbade it. What Hours are changes at their next bound; true
-// MFA at AuthenticatedAt + MaxAge, false MFA and all else never. What consists of several may change at the earliest time at which
+// MFA at AuthenticatedAt + MaxAge, false MFA at AuthenticatedAt if that is to come, and all else never. What consists of several may change at the earliest time at which
 // one of those may that make it what it is, if each of them had to change at the latest: true All and false Any at the earliest of their members',
 // false All and true Any at the latest of those members' that are false, or true.
 //
@@ -146,8 +149,8 @@
 // cached anywhere: to decide is as fast as to look up.
 //
 // In the words of INCITS 359: subjects are USERS, roles are ROLES, an action on a resource is an operation on an object, permissions are PA,
-// active assignments are UA, inheritance is the general role hierarchy, activations are the active roles of a session and
-// eligible assignments bound what may become one, Evaluate is CheckAccess, constraints are SSD and DSD role sets. Package rbac/incits359
+// assignments of either mode are UA, inheritance is the general role hierarchy, activations are the active roles of a session, of which an active
+// assignment is always one, Evaluate is CheckAccess, constraints are SSD and DSD role sets. Package rbac/incits359
 // has each of the standard's functions by its name.
 //
 // # Stability

@@ -32,7 +32,7 @@ func (e *PolicyError) Error() string {
 		of = "rbac"
 	}
 	if e.Err != nil {
-		text = strings.TrimPrefix(e.Err.Error(), of+": ")
+		text = strings.TrimPrefix(strings.TrimPrefix(e.Err.Error(), of+": "), "rbac: ") // whose text it may be
 	}
 	switch {
 	case e.Line > 0 && e.Pointer != "":

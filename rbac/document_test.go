@@ -124,10 +124,10 @@ func TestPolicyRefusesBadInput(t *testing.T) {
 		{`"resources": ["db/*/x*"]`, `"resources": [¦"db/%2e"]`, "/roles/1/permissions/0/resources/0", "not allowed"},
 		{`"actions": ["db:*"]`, `"actions": ["db:*", ¦"db:**:x"]`, "/roles/1/permissions/0/actions/1", "** may only stand last"},
 		{`"actions": ["db:*"]`, `"actions": [¦"db/read"]`, "/roles/1/permissions/0/actions/0", "not allowed"},
-		{`"actions": ["db:*"]`, `"actions": ¦[]`, "/roles/1/permissions/0/actions", "no pattern"},
+		{`"actions": ["db:*"]`, `"actions": ¦[]`, "/roles/1/permissions/0/actions", "0 patterns"},
 		{`"actions": ["**"]`, `"actions": [¦"***"]`, "/denies/0/actions/0", "not allowed"},
 		{`"scope": ["db/a", "db/b"]`, `"scope": ["db/a", ¦"../b"]`, "/assignments/1/scope/1", "empty or relative"},
-		{`"scope": ["db/a", "db/b"]`, `"scope": ¦[]`, "/assignments/1/scope", "no pattern"},
+		{`"scope": ["db/a", "db/b"]`, `"scope": ¦[]`, "/assignments/1/scope", "0 patterns"},
 		{`"pattern": "db/*"`, `"pattern": ¦"db/"`, "/resources/0/pattern", "empty or relative"},
 		{`{"region": "eu"}`, `{"region": ¦"` + strings.Repeat("x", 513) + `"}`, "/resources/0/attributes/region", "longer than 512"},
 		{`"1h0m1s"`, `¦"1 hour"`, "/roles/1/mfa/maxAge", "not a duration"},
@@ -273,7 +273,7 @@ func TestPolicyErrorIsReadAndUnwrapped(t *testing.T) {
 		"rbac: cause":                          {Err: cause},
 		"rbac: /a/0: cause":                    {Pointer: "/a/0", Err: cause},
 		"rbac: line 2, column 3: cause (/a/0)": {Pointer: "/a/0", Line: 2, Column: 3, Err: cause},
-		"jit: line 2, column 3: rbac: cause":   {Package: "jit", Line: 2, Column: 3, Err: cause},
+		"jit: line 2, column 3: cause":         {Package: "jit", Line: 2, Column: 3, Err: cause},
 		"rbac: what is wrong is not known":     {},
 	} {
 		if e.Error() != want || !errors.Is(e, e.Err) && e.Err != nil {

@@ -30,7 +30,7 @@ func (c *Compiled) Eligible(s *Subject, role string, scope []string, now time.Ti
 	}
 	us := now.UnixMicro()
 	bars := c.staticBars(s, us, nil)
-	end, held, missing := int64(0), false, "no eligible assignment"
+	end, held, missing := int64(always), false, "no eligible assignment"
 	at := cursor{subject: s}
 	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {

@@ -17,6 +17,15 @@ type evaluation struct {
 	hits   []uint32 // the patterns that match the resource
 	entry  uint32   // of the catalogue, from 1; 0 for none
 	aside  bool     // MFA is not asked for
+	last   grantedTo
+}
+
+// grantedTo is what granted returned last for the subject at hand: many assignments of one role are asked about once.
+type grantedTo struct {
+	role  uint32
+	known bool
+	held  bool
+	end   int64
 }
 
 // A way is how a subject comes to a permission, or the best of several ways.
@@ -46,7 +55,7 @@ func (w way) or(v way) way {
 // Evaluate decides r at now, as the package comment lays down. It does not allocate where a resource matches at most 16 of
 // the policy's patterns, and no expression is evaluated.
 func (c *Compiled) Evaluate(r *Request, now time.Time) Decision {
-	if c == nil || r == nil || now.IsZero() || r.Subject.ID.IsZero() || r.Context.AAL > identity.AAL3 {
+	if c.none() || r == nil || now.IsZero() || r.Subject.ID.IsZero() || r.Context.AAL > identity.AAL3 {
 		return Decision{}
 	}
 	for i := range r.Chain {
@@ -159,9 +168,15 @@ func (e *evaluation) undenied(s *Subject, of span, until *int64) bool {
 			}
 		}
 	}
-	for i := range e.selectors.matches {
-		if m := &e.selectors.matches[i]; s.holds(m.attributes) && !e.undeniedBy(m.selector, s, of, until) {
-			return false
+	for _, name := range e.selectors.names {
+		v, ok := s.Attributes[name]
+		if !ok {
+			continue
+		}
+		for _, m := range e.selectors.matches[attributeValue{name, v}] {
+			if s.holds(m.attributes) && !e.undeniedBy(m.selector, s, of, until) {
+				return false
+			}
 		}
 	}
 	return true
@@ -207,7 +222,7 @@ func (e *evaluation) postings(of span, owner uint32) []posting {
 
 // past reports whether the subject's past does not forbid the request.
 func (e *evaluation) past(until *int64) bool {
-	var few [4]bar
+	var few [8]bar
 	bars := few[:0] // constraints that the request is an act under, and the members that it and the past are
 	concern := func(action string, symbol uint32, first bool) {
 		for _, h := range e.hits {
@@ -224,7 +239,7 @@ func (e *evaluation) past(until *int64) bool {
 					}
 				}
 				if first {
-					bars = append(bars, bar{p.owner, 1 << p.rule, 0})
+					bars = append(bars, bar{constraint: p.owner, members: 1 << p.rule})
 				}
 			}
 		}
@@ -401,9 +416,10 @@ func (e *evaluation) link(l *Link) (best way) {
 		return best
 	}
 	s := &l.Subject
+	e.last = grantedTo{}
 	var bars []bar
 	if e.static {
-		var few [4]bar
+		var few [8]bar
 		bars = e.staticBars(s, e.us, few[:0])
 	}
 	at := cursor{subject: s}
@@ -413,7 +429,7 @@ func (e *evaluation) link(l *Link) (best way) {
 			if !ok {
 				continue
 			}
-			best = best.or(e.via(&e.roles[of.role(i)], s, bars, end))
+			best = best.or(e.via(of.role(i), s, bars, end))
 			if best.held && best.end == never {
 				return best
 			}
@@ -422,8 +438,9 @@ func (e *evaluation) link(l *Link) (best way) {
 	return best
 }
 
-// via returns the way through t, unless bars keep it from giving anything.
-func (e *evaluation) via(t *role, s *Subject, bars []bar, end int64) way {
+// via returns the way through the role, unless bars keep it from giving anything.
+func (e *evaluation) via(place uint32, s *Subject, bars []bar, end int64) way {
+	t := &e.roles[place]
 	if len(bars) > 0 {
 		barred, excused := e.barred(bars, t)
 		if barred != nil {
@@ -431,7 +448,11 @@ func (e *evaluation) via(t *role, s *Subject, bars []bar, end int64) way {
 		}
 		end = min(end, excused)
 	}
-	held, until := e.granted(t, s)
+	if !e.last.known || e.last.role != place {
+		held, until := e.granted(t, s)
+		e.last = grantedTo{place, true, held, until}
+	}
+	held, until := e.last.held, e.last.end
 	return way{held: held, end: min(end, until)}
 }
 
@@ -447,17 +468,17 @@ func (e *evaluation) root() (best way) {
 	s := &e.r.Subject
 	var static, dynamic []bar
 	if e.static {
-		var few [4]bar
+		var few [8]bar
 		static = e.staticBars(s, e.us, few[:0])
 	}
 	if e.dynamic {
-		var few [4]bar
+		var few [8]bar
 		dynamic = e.dynamicBars(few[:0])
 	}
 	var activations []live
 	asked := len(e.r.Activations) == 0
 	if !asked {
-		var few [4]live
+		var few [8]live
 		activations = few[:0]
 	}
 	at := cursor{subject: s}
@@ -480,7 +501,7 @@ func (e *evaluation) root() (best way) {
 				end = min(end, excused)
 			}
 			if mode == Active {
-				w := e.via(t, s, dynamic, end)
+				w := e.via(of.role(i), s, dynamic, end)
 				if best = best.or(w); best.held && best.end == never {
 					return best
 				}
@@ -512,7 +533,7 @@ func (e *evaluation) live(s *Subject, bars []bar, out []live) []live {
 		if !ok {
 			continue
 		}
-		if w := e.via(&e.roles[place], s, bars, micros(g.NotAfter, never)); w.held {
+		if w := e.via(place, s, bars, micros(g.NotAfter, never)); w.held {
 			out = append(out, live{i + 1, place, w})
 		}
 	}
@@ -520,7 +541,7 @@ func (e *evaluation) live(s *Subject, bars []bar, out []live) []live {
 }
 
 func (e *evaluation) inTime(g *Activation) bool {
-	return !g.NotAfter.IsZero() && micros(g.NotBefore, always) <= e.us && e.us < micros(g.NotAfter, always)
+	return g.ID != "" && !g.NotAfter.IsZero() && micros(g.NotBefore, always) <= e.us && e.us < micros(g.NotAfter, always)
 }
 
 // dynamicBars returns the dynamic constraints that the subject breaks by what it has active.
@@ -528,14 +549,16 @@ func (e *evaluation) dynamicBars(bars []bar) []bar {
 	at := cursor{subject: &e.r.Subject}
 	for l := e.next(&at); l != ""; l = e.next(&at) {
 		for i := range l.size() {
-			if l.mode(i) == Active && l.inTime(i, e.us) {
-				bars = e.bar(bars, &e.roles[l.role(i)], Dynamic)
+			if l.mode(i) == Active {
+				bars = e.bar(bars, &e.roles[l.role(i)], Dynamic, l.notBefore(i), l.notAfter(i), e.us)
 			}
 		}
 	}
 	for i := range e.r.Activations {
-		if r := e.role(e.r.Activations[i].Role); r != nil && e.inTime(&e.r.Activations[i]) {
-			bars = e.bar(bars, r, Dynamic)
+		if g := &e.r.Activations[i]; !g.NotAfter.IsZero() {
+			if r := e.role(g.Role); r != nil {
+				bars = e.bar(bars, r, Dynamic, micros(g.NotBefore, always), micros(g.NotAfter, always), e.us)
+			}
 		}
 	}
 	return e.broken(bars, e.r.Subject.ID.Bytes(), e.us)

@@ -15,6 +15,7 @@ import (
 type explainer struct {
 	evaluation
 	out     Explanation
+	said    map[string]bool
 	untimed bool
 	nearest []Nearest // of the first subject that does not hold the permission
 }
@@ -60,17 +61,19 @@ func (c *Compiled) Explain(r *Request, now time.Time) Explanation {
 
 func (x *explainer) say(f Effect, rule string, who *Subject, path []string, format string, args ...any) {
 	r := Reason{f, rule, who.ID, fmt.Sprintf(format, args...), path}
-	if !slices.ContainsFunc(x.out.Reasons, func(o Reason) bool {
-		return o.Effect == r.Effect && o.Rule == r.Rule && o.Subject == r.Subject && o.Text == r.Text && slices.Equal(o.Path, r.Path)
-	}) {
-		x.out.Reasons = append(x.out.Reasons, r)
+	key := fmt.Sprintf("%d %q %s %q %q", r.Effect, r.Rule, r.Subject, r.Text, r.Path)
+	if !x.said[key] {
+		if x.said == nil {
+			x.said = map[string]bool{}
+		}
+		x.said[key], x.out.Reasons = true, append(x.out.Reasons, r)
 	}
 }
 
 // malformed reports whether there is nothing to evaluate.
 func (x *explainer) malformed() bool {
 	r, lacks := x.r, func(format string, args ...any) { x.say(Lacks, "request", &x.r.Subject, nil, format, args...) }
-	if x.Compiled == nil {
+	if x.none() {
 		lacks("there is no policy")
 	}
 	if x.untimed {
@@ -126,9 +129,11 @@ func (x *explainer) denials(s *Subject) {
 			speak(n, "group/"+g)
 		}
 	}
-	for _, m := range x.selectors.matches {
-		if s.holds(m.attributes) {
-			speak(m.selector, matchText(m.attributes))
+	for _, name := range x.selectors.names {
+		for _, m := range x.selectors.matches[attributeValue{name, s.Attributes[name]}] {
+			if s.holds(m.attributes) {
+				speak(m.selector, matchText(m.attributes))
+			}
 		}
 	}
 }
@@ -170,7 +175,7 @@ func (x *explainer) history() {
 		if all |= now; x.r.Past == nil {
 			all = 1<<maxMembers - 1
 		}
-		for _, b := range x.broken([]bar{{uint32(i), all, 0}}, x.r.Subject.ID.Bytes(), x.us) {
+		for _, b := range x.broken([]bar{{constraint: uint32(i), members: all}}, x.r.Subject.ID.Bytes(), x.us) {
 			switch {
 			case b.excused != 0:
 			case x.r.Past == nil:

@@ -1,7 +1,5 @@
 package rbac
 
-import "time"
-
 // Expressions compiles the expressions of conditions, such as those of package rbac/cel. It is given to [Compile] by [WithExpressions].
 type Expressions interface {
 	// Compile checks the text and returns what evaluates it. Equal texts are equal expressions.
@@ -15,12 +13,12 @@ type Expression interface {
 	Holds(about *About) (bool, error)
 }
 
-// About is what conditions are about: one subject of a request, itself or the agent of a link.
+// About is what expressions are about: one subject of a request, itself or the agent of a link. The time is not part of it, for nobody could tell when
+// what an expression says of it changes; there are [Hours], bounds and [MFA] for that.
 type About struct {
 	Request  *Request
 	Subject  *Subject
 	Resource Resource // the entry of the catalogue that describes Request.Resource; without one it is critical, and has no pattern
-	Now      time.Time
 }
 
 // An Option is how [Compile] compiles.

@@ -3,6 +3,7 @@ package rbac
 import (
 	"cmp"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -55,6 +56,7 @@ type prefixes struct {
 
 // edges is a hash table from a node and a symbol to the next node.
 type edges struct {
+	seed uint64   // a secret
 	keys []uint64 // zero is a free place; no key is zero, since no symbol is
 	next []uint32
 }
@@ -66,7 +68,7 @@ func (e *edges) get(key uint64) uint32 {
 		return 0
 	}
 	mask := uint64(len(e.keys) - 1)
-	for i := key * 0x9e3779b97f4a7c15 >> 32 & mask; ; i = (i + 1) & mask {
+	for i := e.hash(key) & mask; ; i = (i + 1) & mask {
 		if e.keys[i] == key {
 			return e.next[i]
 		}
@@ -76,15 +78,20 @@ func (e *edges) get(key uint64) uint32 {
 	}
 }
 
+func (e *edges) hash(key uint64) uint64 {
+	hi, lo := bits.Mul64(key^e.seed, 0x9e3779b97f4a7c15)
+	return hi ^ lo
+}
+
 func newEdges(m map[uint64]uint32) edges {
 	if len(m) == 0 {
 		return edges{}
 	}
 	size := 1 << bits.Len(uint(len(m)*5/4)) // a power of two
 	mask := uint64(size - 1)
-	e := edges{make([]uint64, size), make([]uint32, size)}
+	e := edges{rand.Uint64(), make([]uint64, size), make([]uint32, size)}
 	for key, next := range m {
-		i := key * 0x9e3779b97f4a7c15 >> 32 & mask
+		i := e.hash(key) & mask
 		for e.keys[i] != 0 {
 			i = (i + 1) & mask
 		}

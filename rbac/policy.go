@@ -89,7 +89,9 @@ type Policy struct {
 	Ceilings    []Ceiling    `json:"ceilings,omitempty"`
 }
 
-// A Role is a named set of permissions: its own, and those of the roles that it inherits. It has at least one of the two.
+// A Role is a named set of permissions: its own, and those of the roles that it inherits. It has at least one of the two. MFA and When go with its own
+// permissions into every role that inherits it, but do not guard what it inherits from others when it is itself inherited: put them where
+// the permissions are, or use a [Protection].
 type Role struct {
 	Name        string       `json:"name"`
 	Inherits    []string     `json:"inherits,omitempty"`

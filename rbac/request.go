@@ -30,7 +30,7 @@ type Context struct {
 	Attributes      map[string]string `json:"attributes,omitempty"` // what the host claims besides
 }
 
-// An Activation is a role that Request.Subject has activated on the resources of a scope, for a time. Without a NotAfter it gives nothing.
+// An Activation is a role that Request.Subject has activated on the resources of a scope, for a time. Without a NotAfter or an ID it gives nothing.
 type Activation struct {
 	ID        string    `json:"id"`
 	Role      string    `json:"role"`
@@ -51,9 +51,9 @@ type Request struct {
 	Action      string       `json:"action"`
 	Resource    string       `json:"resource"`
 	Context     Context      `json:"context,omitzero"`
-	Activations []Activation `json:"activations,omitempty"`
-	Past        *Past        `json:"past,omitempty"`
-	Only        bool         `json:"only,omitempty"` // Subject's active assignments give nothing, its activations alone do
+	Activations []Activation `json:"activations,omitempty"` // all that Subject has, whatever they are for: dynamic constraints count them
+	Past        *Past        `json:"past,omitempty"`        // nil is not known, and an empty one that nothing was done
+	Only        bool         `json:"only,omitempty"`        // Subject's active assignments give nothing, its activations alone do
 }
 
 // A Decision answers a [Request]. The zero Decision denies.

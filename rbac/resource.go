@@ -62,7 +62,7 @@ type Protection struct {
 // Critical.
 func (c *Compiled) Sensitivity(scope ...string) (highest Sensitivity) {
 	want, err := canon.ParsePatterns(scope, '/')
-	if c == nil || err != nil {
+	if c.none() || err != nil {
 		return Critical
 	}
 	for _, w := range want {

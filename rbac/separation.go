@@ -30,6 +30,9 @@ type touch struct {
 
 func (c *compiler) addConstraints(p *Policy) error {
 	seen := map[string]bool{}
+	if len(p.Constraints) > maxRules {
+		return wrong("/constraints", "more than %d constraints", maxRules)
+	}
 	for i := range p.Constraints {
 		def, here := p.Constraints[i], at("/constraints", i)
 		if err := checkID(here, "constraint", def.ID, seen); err != nil {
@@ -131,7 +134,7 @@ func (c *compiler) touch(p *Policy) error {
 			for _, d := range duties(p.Roles[i].Permissions) {
 				for k, set1 := range sets {
 					for m, member := range set1 {
-						if c.constraints[k].kind != History && d.actions.Overlaps(member.actions) && d.resources.Overlaps(member.resources) {
+						if d.actions.Overlaps(member.actions) && d.resources.Overlaps(member.resources) {
 							set(c.byName[p.Roles[i].Name], k, m)
 						}
 					}
@@ -150,7 +153,7 @@ func (c *compiler) touch(p *Policy) error {
 		}
 		for constraint, members := range all {
 			c.touches = append(c.touches, touch{constraint, members})
-			if k := &c.constraints[constraint]; bits.OnesCount64(members) >= k.cardinality {
+			if k := &c.constraints[constraint]; k.kind != History && bits.OnesCount64(members) >= k.cardinality {
 				return wrong(c.scratch[r.name].at, "role %q: breaks constraint %q by itself", r.name, k.id)
 			}
 		}
@@ -163,42 +166,54 @@ func (c *compiler) touch(p *Policy) error {
 // touched returns the touches of r.
 func (b *base) touched(r *role) []touch { return b.touches[r.touches.from:r.touches.to] }
 
-// A bar is a constraint that somebody breaks, or would without an exception.
+// A bar is a constraint that somebody breaks, or would without an exception, or will when something begins that is not in time yet.
 type bar struct {
 	constraint uint32
 	members    uint64 // what it has of the set
-	excused    int64  // the end of the exception; 0 for none
+	coming     uint64 // what it will have, if nothing ends before
+	begins     int64  // when the first of that begins; only if there is any
+	excused    int64  // until when it is not broken; 0 if it is
 }
 
-// bar adds what role r has of the sets of that kind.
-func (b *base) bar(bars []bar, r *role, kind ConstraintKind) []bar {
+// bar adds what role r has of the sets of that kind, from one time to another.
+func (b *base) bar(bars []bar, r *role, kind ConstraintKind, from, to, us int64) []bar {
+	if us >= to {
+		return bars
+	}
 next:
 	for _, t := range b.touched(r) {
 		if b.constraints[t.constraint].kind != kind {
 			continue
 		}
+		x := bar{constraint: t.constraint, members: t.members, begins: never}
+		if us < from {
+			x.members, x.coming, x.begins = 0, t.members, from
+		}
 		for i := range bars {
-			if bars[i].constraint == t.constraint {
-				bars[i].members |= t.members
+			if o := &bars[i]; o.constraint == t.constraint {
+				o.members, o.coming, o.begins = o.members|x.members, o.coming|x.coming, min(o.begins, x.begins)
 				continue next
 			}
 		}
-		bars = append(bars, bar{t.constraint, t.members, 0})
+		bars = append(bars, x)
 	}
 	return bars
 }
 
-// broken keeps those bars of which id has as many members as must not be.
+// broken keeps those bars of which id has as many members as must not be, or will have.
 func (b *base) broken(bars []bar, id idKey, us int64) []bar {
 	kept := bars[:0]
 	for _, x := range bars {
 		k := &b.constraints[x.constraint]
-		if bits.OnesCount64(x.members) < k.cardinality {
+		if bits.OnesCount64(x.members|x.coming) < k.cardinality {
 			continue
+		}
+		if bits.OnesCount64(x.members) < k.cardinality {
+			x.excused = x.begins
 		}
 		if len(k.exceptions) > 0 {
 			if until := k.exceptions[id]; us < until {
-				x.excused = until
+				x.excused = max(x.excused, until)
 			}
 		}
 		kept = append(kept, x)
@@ -206,13 +221,13 @@ func (b *base) broken(bars []bar, id idKey, us int64) []bar {
 	return kept
 }
 
-// staticBars returns the static constraints that s breaks by what is assigned to it.
+// staticBars returns the static constraints that s breaks, or will break, by what is assigned to it.
 func (c *Compiled) staticBars(s *Subject, us int64, bars []bar) []bar {
 	at := cursor{subject: s}
 	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if r := &c.roles[l.role(i)]; r.touches.from != r.touches.to && l.inTime(i, us) {
-				bars = c.bar(bars, r, Static)
+			if r := &c.roles[l.role(i)]; r.touches.from != r.touches.to {
+				bars = c.bar(bars, r, Static, l.notBefore(i), l.notAfter(i), us)
 			}
 		}
 	}
@@ -244,11 +259,12 @@ type Conflict struct {
 	Roles      []string // that it has them by, sorted
 }
 
-// Violations returns the static constraints that s breaks at now by what the policy assigns to it, and has no exception for. An identity's groups and
+// Violations returns the static constraints that s breaks at now by what the policy assigns to it, and has no exception for. The zero time is any: all
+// that is assigned counts. An identity's groups and
 // attributes are known only to those who ask, and so it is for them to see whether a policy that is proposed, or a group that somebody is to
 // join, would break a constraint.
 func (c *Compiled) Violations(s *Subject, now time.Time) (out []Conflict) {
-	if c == nil || s == nil {
+	if c.none() || s == nil {
 		return nil
 	}
 	var roles []uint32
@@ -256,7 +272,7 @@ func (c *Compiled) Violations(s *Subject, now time.Time) (out []Conflict) {
 	at := cursor{subject: s}
 	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
-			if l.inTime(i, us) {
+			if l.inTime(i, us) || now.IsZero() {
 				roles = append(roles, l.role(i))
 			}
 		}
@@ -266,10 +282,10 @@ func (c *Compiled) Violations(s *Subject, now time.Time) (out []Conflict) {
 
 // Conflicts returns the dynamic constraints that s would break at now by having the role active beside those that are active already: its own, and
 // those of whoever counts as one with it. Its active assignments count by themselves. Constraints for which s has an exception are left
-// out, and so are roles that are unknown, but not the one to be activated: that is a conflict without a constraint.
+// out, and so are roles that are unknown, but not the one to be activated: that is a conflict without a constraint, as is the zero time.
 func (c *Compiled) Conflicts(s *Subject, active []string, role string, now time.Time) (out []Conflict) {
 	r := c.role(role)
-	if r == nil || s == nil {
+	if r == nil || s == nil || now.IsZero() {
 		return []Conflict{{Roles: []string{role}}}
 	}
 	roles, us := []uint32{c.byName[role]}, now.UnixMicro()
@@ -300,7 +316,7 @@ func (c *Compiled) conflicts(id idKey, kind ConstraintKind, roles []uint32, us i
 	roles = slices.Compact(roles)
 	var bars []bar
 	for _, r := range roles {
-		bars = c.bar(bars, &c.roles[r], kind)
+		bars = c.bar(bars, &c.roles[r], kind, always, never, us)
 	}
 	for _, x := range c.broken(bars, id, us) {
 		k := &c.constraints[x.constraint]
@@ -334,7 +350,7 @@ func (k *constraint) member(m int) string {
 
 // Historic reports whether a history constraint concerns the action on the resource, so that the past has to be known to allow it.
 func (c *Compiled) Historic(action, resource string) bool {
-	if c == nil {
+	if c.none() {
 		return false
 	}
 	hits, _ := c.index.match(resource, nil)
@@ -349,16 +365,27 @@ func (c *Compiled) Historic(action, resource string) bool {
 	return false
 }
 
-// Ceilings returns the ceilings that activating the role counts towards, for an identity of the kind.
+// Ceilings returns the ceilings that activating the role counts towards, for an identity of the kind; for one that is invalid all of them.
 func (c *Compiled) Ceilings(role string, kind identity.Kind) (out []Ceiling) {
 	r := c.role(role)
 	if r == nil {
 		return nil
 	}
 	for _, l := range c.ceilings {
-		if c.leads(r, c.byName[l.Role]) && (len(l.Kinds) == 0 || slices.Contains(l.Kinds, kind)) {
-			out = append(out, l)
+		if c.leads(r, c.byName[l.Role]) && (len(l.Kinds) == 0 || slices.Contains(l.Kinds, kind) || kind.String() == "invalid") {
+			out = append(out, l.clone())
 		}
 	}
 	return out
+}
+
+func (l Ceiling) clone() Ceiling {
+	l.Kinds = slices.Clone(l.Kinds)
+	if l.AtOnce != nil {
+		l.AtOnce = new(*l.AtOnce)
+	}
+	if l.PerDay != nil {
+		l.PerDay = new(*l.PerDay)
+	}
+	return l
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"math/bits"
 	"slices"
 	"strings"
 )
@@ -22,11 +21,16 @@ type (
 	nameKey string
 )
 
-// hash spreads keys evenly. It has no secret, so that equal contents make equal trees; who can choose many keys can make a tree deep, up to 22, and
-// keys are given out by the lifecycle.
+// hash spreads keys evenly. It has no secret, so that equal contents make equal trees: who can choose many keys can make one leaf large, and slow to
+// change. Identities and groups are named by whoever assigns them anything.
 func (k idKey) hash() uint64 {
-	hi, lo := bits.Mul64(binary.LittleEndian.Uint64(k[:8])^0x9e3779b97f4a7c15, binary.LittleEndian.Uint64(k[8:])^0xd6e8feb86659fd93)
-	return hi ^ lo
+	return mix(mix(binary.LittleEndian.Uint64(k[:8])) ^ binary.LittleEndian.Uint64(k[8:]))
+}
+
+func mix(x uint64) uint64 {
+	x = (x ^ x>>32) * 0xd6e8feb86659fd93
+	x = (x ^ x>>32) * 0xd6e8feb86659fd93
+	return x ^ x>>32
 }
 
 func (k nameKey) hash() uint64 {

@@ -143,14 +143,16 @@ func (k *condition) holds(m *matter) (truth, int64) {
 	}
 	if k.mfa != nil {
 		met, until := k.mfa.met(&m.request.Context, m.us)
-		if !met {
+		if at := micros(m.request.Context.AuthenticatedAt, always); !met && at > m.us {
+			until = at // by a clock that is ahead
+		} else if !met {
 			until = never
 		}
 		all = all.and(truthOf(met), until)
 	}
 	if k.kinds != 0 {
 		t := unknown
-		if m.subject.Kind != 0 {
+		if m.subject.Kind.String() != "invalid" {
 			t = truthOf(k.kinds>>m.subject.Kind&1 != 0)
 		}
 		all = all.and(t, never)
@@ -184,7 +186,7 @@ func expressed(x Expression, m *matter) (t truth) {
 		}
 	}()
 	request, subject := *m.request, *m.subject // copies, so that those of evaluations without expressions stay on the stack
-	held, err := x.Holds(&About{&request, &subject, *m.resource, time.UnixMicro(m.us).UTC()})
+	held, err := x.Holds(&About{&request, &subject, *m.resource})
 	if err != nil {
 		return unknown
 	}
@@ -281,6 +283,12 @@ func (v value) is(text string) bool {
 }
 
 func (a attribute) value(m *matter) (v value) {
+	v = a.any(m)
+	v.ok = v.ok && (v.text != "" || !v.id.IsZero()) // what is empty is not there
+	return v
+}
+
+func (a attribute) any(m *matter) (v value) {
 	switch a.source {
 	case subjectID:
 		return value{"", m.subject.ID, true}

@@ -33,7 +33,7 @@ var Table = []Row{
 	{"jit", "identity rbac audit internal/canon github.com/google/uuid", "internal/faulty", ""},
 	{"credentials", "identity audit internal/canon", "internal/faulty", "what a grant allows comes through credentials.Live"},
 	{"credentials/sshcert", "credentials identity audit internal/canon golang.org/x/crypto/ssh", "", ""},
-	{".", "identity lifecycle rbac jit credentials audit audit/merkle audit/stream internal/canon internal/sqlledger github.com/google/uuid", "internal/faulty internal/systemtest", "it joins the others"},
+	{".", "identity lifecycle rbac jit credentials audit audit/merkle audit/stream internal/canon internal/sqlledger github.com/google/uuid", "internal/faulty internal/schema internal/systemtest", "it joins the others"},
 
 	{"identity/identitytest", "identity pgregory.net/rapid", "", ""},
 	{"audit/merkle/merkletest", "audit/merkle golang.org/x/mod/sumdb/tlog", "", "it computes roots for itself"},

@@ -12,6 +12,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"pgregory.net/rapid"
 
+	"github.com/bailiwick-go/bailiwick"
 	"github.com/bailiwick-go/bailiwick/rbac"
 	"github.com/bailiwick-go/bailiwick/rbac/rbactest"
 )
@@ -110,7 +111,7 @@ func TestSchemaRefuses(t *testing.T) {
 		{`"name": "reader"`, `"name": 1`}, {`"name": "reader"`, `"name": null`}, {`"name": "reader"`, `"name": "` + strings.Repeat("x", 513) + `"`},
 		{`"inherits": ["reader"]`, `"inherits": ["reader", "reader"]`}, {`"inherits": ["reader"], `, ``}, {`"inherits": ["reader"]`, `"inherits": []`}, {`"inherits": ["reader"]`, `"inherits": "reader"`},
 		{`"db:read"`, `"db/read"`}, {`"db:read"`, `"**:read"`}, {`"db:read"`, `"*db"`}, {`"db:read"`, `""`}, {`"db:read"`, `"db::read"`}, {`"db:read"`, `".*"`}, {`"db:read"`, `"ｄb:read"`},
-		{`"db/**"`, `"db/**/x"`}, {`"db/**"`, `"db/***"`}, {`"db/**"`, `"/db"`}, {`"db/**"`, `"db/..*"`}, {`["db:read", "db:*", "**"]`, `[]`}, {`["db:read", "db:*", "**"]`, `{}`},
+		{`"db/**"`, `"db/**/x"`}, {`"db/**"`, `"db/***"`}, {`"db/**"`, `"/db"`}, {`"db/**"`, `"db/..*"`}, {`["db:read", "db:*", "**"]`, `[]`}, {`["db:read", "db:*", "**"]`, `{}`}, {`"db:read", "db:*"`, `"a"` + strings.Repeat(`, "a"`, 256)},
 		{`"aal2"`, `"aal4"`}, {`"1.5h"`, `"1.5"`}, {`"1.5h"`, `"1 h"`}, {`"1.5h"`, `90`}, {`, "maxAge": "1.5h"`, ``},
 		{`"mon"`, `"monday"`}, {`"mon"`, `"sun"`}, {`"22:00"`, `"22:60"`}, {`"22:00"`, `"9:00"`}, {`"24:00"`, `"24:01"`}, {`"UTC"`, `"CET"`}, {`, "zone": "UTC"`, ``}, {`"from": "22:00", `, ``},
 		{`"10.0.0.0/8"`, `"10.0.0.0"`}, {`"10.0.0.0/8"`, `"fe80::%eth0/64"`}, {`"kinds": ["human", "agent"]`, `"kinds": ["human", "human"]`}, {`"agent"`, `"robot"`},
@@ -136,37 +137,63 @@ func TestSchemaRefuses(t *testing.T) {
 	}
 }
 
+// system is the document of a whole system, with every member that its own section has.
+var system = `{"rbac": ` + strings.ReplaceAll(whole, `{"cel": "true"}`, `{"kinds": ["human"]}`) + `, "jit": {
+  "rules": [
+    {"id": "a", "roles": ["admin"], "maxDuration": "1h", "lapse": "5m", "mfa": {"aal": "aal2", "maxAge": "10m"}, "approval": {"count": 2, "groups": ["lead", "boss"]}},
+    {"id": "b", "roles": ["auditor", "reader"], "maxDuration": "1h", "autoApprove": "they only read"}
+  ],
+  "levels": [{"sensitivity": "high", "maxDuration": "10m", "mfa": {"aal": "aal3", "maxAge": "10m"}, "approval": {"count": 1, "groups": ["sec"]}}]
+}}`
+
+func TestSchemaOfASystem(t *testing.T) {
+	validate := compileSchema(t, bailiwick.Schema())
+	parse := func(doc []byte) error { _, err := bailiwick.ParsePolicy(doc); return err }
+	if err, err2 := validate([]byte(system)), parse([]byte(system)); err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	for _, c := range [][2]string{ // old, new
+		{`"jit"`, `"JIT"`}, {`"rules"`, `"levels"`}, {`"id": "b"`, `"id": "b/"`}, {`, "autoApprove": "they only read"`, ``}, {`"they only read"`, `""`}, {`"they only read"`, `"x", "approval": {"count": 1, "groups": ["g"]}`},
+		{`["auditor", "reader"]`, `[]`}, {`["auditor", "reader"]`, `["auditor", "auditor"]`}, {`"count": 2`, `"count": 0`}, {`["lead", "boss"]`, `[]`}, {`["lead", "boss"]`, `["lead", "lead"]`},
+		{`"lapse": "5m"`, `"lapse": ""`}, {`"sensitivity": "high", "maxDuration"`, `"maxDuration"`}, {`"maxDuration": "10m", "mfa": {"aal": "aal3", "maxAge": "10m"}, "approval": {"count": 1, "groups": ["sec"]}`, `"x": 1`},
+	} {
+		doc := strings.Replace(system, c[0], c[1], 1)
+		if refused, wrong := validate([]byte(doc)), parse([]byte(doc)); doc == system || refused == nil || wrong == nil {
+			t.Errorf("%s -> %s: %v, %v", c[0], c[1], refused, wrong)
+		}
+	}
+	agree(t, validate, parse, rapid.Just(system))
+}
+
 // TestWhatTheSchemaRefusesTheParserRefuses, over documents that are wrong in one place or a few.
 func TestWhatTheSchemaRefusesTheParserRefuses(t *testing.T) {
-	validate := compileSchema(t, rbac.Schema())
-	var wholeValue any
-	if err := json.Unmarshal([]byte(whole), &wholeValue); err != nil {
-		t.Fatal(err)
-	}
+	agree(t, compileSchema(t, rbac.Schema()), parseAny, rapid.OneOf(rapid.Just(whole), rapid.Custom(func(t *rapid.T) string {
+		doc, err := rbactest.Policies().Draw(t, "policy").Format()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(doc)
+	})))
+}
+
+// agree tests that the parser refuses what the schema refuses, over documents like those but wrong in a place or two.
+func agree(t *testing.T, validate, parse func(doc []byte) error, documents *rapid.Generator[string]) {
 	verdicts := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		var v any
-		text := []byte(whole)
-		if rapid.Bool().Draw(t, "small") {
-			p, err := rbactest.Policies().Draw(t, "policy").Format()
-			if err != nil {
-				t.Fatal(err)
-			}
-			text = p
-		}
-		dec := json.NewDecoder(bytes.NewReader(text))
+		dec := json.NewDecoder(strings.NewReader(documents.Draw(t, "document")))
 		dec.UseNumber()
 		if err := dec.Decode(&v); err != nil {
 			t.Fatal(err)
 		}
 		for range rapid.IntRange(1, 2).Draw(t, "mutations") {
-			v = mutate(t, v, wholeValue)
+			v = mutate(t, v)
 		}
 		doc, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
 		}
-		refused, wrong := validate(doc), parseAny(doc)
+		refused, wrong := validate(doc), parse(doc)
 		if refused != nil && wrong == nil {
 			t.Fatalf("the parser accepts %s\n%v", doc, refused)
 		}
@@ -176,7 +203,7 @@ func TestWhatTheSchemaRefusesTheParserRefuses(t *testing.T) {
 }
 
 // mutate returns v with something in it changed.
-func mutate(t *rapid.T, v, whole any) any {
+func mutate(t *rapid.T, v any) any {
 	odd := []any{nil, "", "x", "a/../b", "*x", "**/x", "é", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00+00:00", "24:00", "1h", "0s", "0", "-1h", "UTC", "Local", "../x", "::/0", "a.b", "subject.id", "subject.x",
 		"00000000-0000-0000-0000-000000000000", "aal1", "human", true, false, json.Number("0"), json.Number("1"), json.Number("2"), json.Number("-1"), json.Number("65"), json.Number("9007199254740992"),
 		json.Number("1.0"), json.Number("1e2"), []any{}, []any{"x"}, []any{"x", "x"}, map[string]any{}, map[string]any{"x": "y"}, map[string]any{"id": "y"}}
@@ -197,7 +224,7 @@ func mutate(t *rapid.T, v, whole any) any {
 			other := rapid.SampledFrom(names).Draw(t, "other")
 			out[name] = of[other]
 		default:
-			out[name] = mutate(t, of[name], whole)
+			out[name] = mutate(t, of[name])
 		}
 		return out
 	case []any:
@@ -212,7 +239,7 @@ func mutate(t *rapid.T, v, whole any) any {
 			return append(slices.Clone(of), of[i])
 		default:
 			out := slices.Clone(of)
-			out[i] = mutate(t, of[i], whole)
+			out[i] = mutate(t, of[i])
 			return out
 		}
 	}

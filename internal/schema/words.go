@@ -29,7 +29,10 @@ func about(description string, more ...Keywords) Keywords {
 // like says that strings are like one of [Shared].
 func like(name string) Keywords { return Keywords{"$ref": "#/$defs/" + name} }
 
-func items(k Keywords) Keywords { return Keywords{"items": k, "minItems": 1} }
+// listOf says what one to so many items are like.
+func listOf(most int, k Keywords) Keywords {
+	return Keywords{"items": k, "minItems": 1, "maxItems": most}
+}
 
 // oneOf says that exactly one of the members is there; anyOf, that at least one is.
 func oneOf(members ...string) Keywords { return Keywords{"oneOf": each(members)} }
@@ -64,18 +67,45 @@ var Words = map[string]Keywords{
 	"rbac.ConstraintKind": about("What a constraint counts: what a subject is authorised for (static), has active at one time (dynamic), or has ever done on " +
 		"one resource (history)."),
 
+	"bailiwick.Policy":      about("What a system decides by."),
+	"bailiwick.Policy.rbac": about("Who may do what."),
+	"bailiwick.Policy.jit":  about("How privilege is asked for."),
+
+	"jit.Rules":        about("How roles are requested."),
+	"jit.Rules.rules":  about("One rule for each role that may be requested."),
+	"jit.Rules.levels": about("What sensitive scopes need besides.", Keywords{"maxItems": 4}),
+
+	"jit.Rule":             about("How roles are requested: with approvals, or for a reason without.", oneOf("approval", "autoApprove")),
+	"jit.Rule.id":          about("There is one rule of an ID.", like("name")),
+	"jit.Rule.roles":       about("The roles. Each has at most one rule.", Keywords{"items": like("name"), "minItems": 1}, unique),
+	"jit.Rule.maxDuration": about("The longest that a grant lasts."),
+	"jit.Rule.lapse":       about("How long a request may wait to be activated; an hour if it is left out."),
+	"jit.Rule.mfa":         about("The authentication that requesting, approving and activating need."),
+	"jit.Rule.approval":    about("Who must approve."),
+	"jit.Rule.autoApprove": about("The reason why nobody needs to."),
+
+	"jit.Approval":        about("A number of distinct humans, each from one of the groups."),
+	"jit.Approval.count":  about("How many.", Keywords{"minimum": 1}),
+	"jit.Approval.groups": about("Their groups.", Keywords{"items": like("name"), "minItems": 1}, unique),
+
+	"jit.Level":             about("What any role needs besides where the scope may reach a resource that is at least so sensitive. It asks for something.", anyOf("maxDuration", "mfa", "approval")),
+	"jit.Level.sensitivity": about("There is one level for each."),
+	"jit.Level.maxDuration": about("The longest that a grant lasts."),
+	"jit.Level.mfa":         about("The authentication that requesting, approving and activating need."),
+	"jit.Level.approval":    about("Who must approve besides."),
+
 	"rbac.Policy":             about("Who may do what."),
 	"rbac.Policy.roles":       about("Named sets of permissions."),
 	"rbac.Policy.assignments": about("Who has or may activate which role, where and when."),
 	"rbac.Policy.denies":      about("What is forbidden, whatever roles say."),
 	"rbac.Policy.resources":   about("The catalogue: what is known of resources. Of several entries that match a resource the most specific one describes it."),
 	"rbac.Policy.protections": about("What using any permission on a sensitive resource needs.", Keywords{"maxItems": 4}),
-	"rbac.Policy.constraints": about("Separation of duties."),
-	"rbac.Policy.ceilings":    about("Limits on activations of roles."),
+	"rbac.Policy.constraints": about("Separation of duties.", Keywords{"maxItems": 1024}),
+	"rbac.Policy.ceilings":    about("Limits on activations of roles.", Keywords{"maxItems": 1024}),
 
 	"rbac.Role":             about("Its own permissions, and those of the roles that it inherits. It has at least one of the two.", anyOf("inherits", "permissions")),
 	"rbac.Role.name":        about("There is one role of a name.", like("name")),
-	"rbac.Role.inherits":    about("The roles whose permissions it holds, too. There are no cycles.", items(like("name")), unique, Keywords{"maxItems": 255}),
+	"rbac.Role.inherits":    about("The roles whose permissions it holds, too. There are no cycles.", listOf(255, like("name")), unique),
 	"rbac.Role.permissions": about("Its own permissions."),
 	"rbac.Role.mfa":         about("The authentication that using the role or its own permissions needs."),
 	"rbac.Role.when":        about("What must hold for the role and its own permissions to give anything."),
@@ -85,8 +115,8 @@ var Words = map[string]Keywords{
 	"rbac.MFA.maxAge": about("More than zero."),
 
 	"rbac.Permission":           about("Every action that one of the actions matches, on every resource that one of the resources matches."),
-	"rbac.Permission.actions":   about("Patterns whose segments are joined by a colon.", items(like("action"))),
-	"rbac.Permission.resources": about("Patterns whose segments are joined by a slash.", items(like("resource"))),
+	"rbac.Permission.actions":   about("Patterns whose segments are joined by a colon.", listOf(256, like("action"))),
+	"rbac.Permission.resources": about("Patterns whose segments are joined by a slash.", listOf(256, like("resource"))),
 
 	"rbac.Assignment":           about("A role for exactly one of an identity, a group, and whoever has all attributes of a match.", oneOf("identity", "group", "match")),
 	"rbac.Assignment.id":        about("There is one assignment of an ID.", like("name")),
@@ -94,7 +124,7 @@ var Words = map[string]Keywords{
 	"rbac.Assignment.group":     about("The group whose members' it is.", like("name")),
 	"rbac.Assignment.match":     about("The attributes, with their values, of those whose it is.", match),
 	"rbac.Assignment.role":      about("The name of a role.", like("name")),
-	"rbac.Assignment.scope":     about("The resources that it reaches: patterns whose segments are joined by a slash.", items(like("resource"))),
+	"rbac.Assignment.scope":     about("The resources that it reaches: patterns whose segments are joined by a slash.", listOf(256, like("resource"))),
 	"rbac.Assignment.mode":      about("What it gives."),
 	"rbac.Assignment.notBefore": about("When it begins. Without it, it has always begun."),
 	"rbac.Assignment.notAfter":  about("The first instant at which it is over. Without it, it does not end."),
@@ -107,17 +137,17 @@ var Words = map[string]Keywords{
 	"rbac.Deny.group":     about("The group to whose members.", like("name")),
 	"rbac.Deny.match":     about("The attributes, with their values, of those to whom.", match),
 	"rbac.Deny.everyone":  about("To everyone."),
-	"rbac.Deny.actions":   about("Patterns whose segments are joined by a colon.", items(like("action"))),
-	"rbac.Deny.resources": about("Patterns whose segments are joined by a slash.", items(like("resource"))),
+	"rbac.Deny.actions":   about("Patterns whose segments are joined by a colon.", listOf(256, like("action"))),
+	"rbac.Deny.resources": about("Patterns whose segments are joined by a slash.", listOf(256, like("resource"))),
 	"rbac.Deny.when":      about("It forbids unless this is false."),
 
 	"rbac.Condition":            about("Holds if all that it names does. It names something, and is at most 8 levels deep.", Keywords{"minProperties": 1}),
-	"rbac.Condition.hours":      about("The time is in one of them."),
-	"rbac.Condition.networks":   about("The request comes from one of them."),
+	"rbac.Condition.hours":      about("The time is in one of them.", Keywords{"maxItems": 256}),
+	"rbac.Condition.networks":   about("The request comes from one of them.", Keywords{"maxItems": 256}),
 	"rbac.Condition.mfa":        about("The authentication is as strong and as fresh."),
 	"rbac.Condition.kinds":      about("The subject is of one of them.", unique),
-	"rbac.Condition.attributes": about("Each of them holds."),
-	"rbac.Condition.any":        about("One of them holds."),
+	"rbac.Condition.attributes": about("Each of them holds.", Keywords{"maxItems": 256}),
+	"rbac.Condition.any":        about("One of them holds.", Keywords{"maxItems": 256}),
 	"rbac.Condition.not":        about("It does not hold."),
 	"rbac.Condition.cel":        about("The expression, in the Common Expression Language, holds."),
 
@@ -130,7 +160,7 @@ var Words = map[string]Keywords{
 	"rbac.Comparison": about("Compares an attribute: by its value, with another attribute, or as an integer. One that is not there makes it unknown.",
 		Keywords{"oneOf": []Keywords{{"required": []string{"in"}}, {"required": []string{"equals"}}, anyOf("atLeast", "atMost")}}),
 	"rbac.Comparison.attribute": about("Such as subject.id, resource.owner, context.session, action.name, or subject.department.", like("attribute")),
-	"rbac.Comparison.in":        about("Its value is one of these.", items(like("value")), unique),
+	"rbac.Comparison.in":        about("Its value is one of these.", listOf(256, like("value")), unique),
 	"rbac.Comparison.equals":    about("It has the value of this other attribute.", like("attribute")),
 	"rbac.Comparison.atLeast":   about("It is not less."),
 	"rbac.Comparison.atMost":    about("It is not more."),
@@ -150,7 +180,7 @@ var Words = map[string]Keywords{
 	"rbac.Constraint":             about("Nobody has as many of a set of roles, or of permissions, as the cardinality says.", oneOf("roles", "permissions")),
 	"rbac.Constraint.id":          about("There is one constraint of an ID.", like("name")),
 	"rbac.Constraint.kind":        about("What is counted. A history is one of permissions."),
-	"rbac.Constraint.roles":       about("A set of roles.", items(like("name")), unique, Keywords{"minItems": 2, "maxItems": 64}),
+	"rbac.Constraint.roles":       about("A set of roles.", listOf(64, like("name")), unique, Keywords{"minItems": 2}),
 	"rbac.Constraint.permissions": about("A set of permissions.", Keywords{"minItems": 2, "maxItems": 64}),
 	"rbac.Constraint.cardinality": about("At most the size of the set.", Keywords{"minimum": 2, "maximum": 64}),
 	"rbac.Constraint.exceptions":  about("Who is excused from it for a time."),

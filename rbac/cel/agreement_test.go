@@ -149,9 +149,9 @@ func expressed(p rbac.Policy) (q rbac.Policy, n int) {
 	return q, n
 }
 
-// textOf returns the expression that says what k does. Hours have none.
+// textOf returns the expression that says what k does. Hours and MFA have none, since expressions are not about the time.
 func textOf(k *rbac.Condition) (text string, ok bool) {
-	if len(k.Hours) > 0 {
+	if len(k.Hours) > 0 || k.MFA != nil {
 		return "", false
 	}
 	var all []string
@@ -168,10 +168,6 @@ func textOf(k *rbac.Condition) (text string, ok bool) {
 	}
 	if len(networks) > 0 {
 		some(networks)
-	}
-	if k.MFA != nil {
-		all = append(all, fmt.Sprintf("(has(context.authenticatedAt) && context.aal >= %d && context.authenticatedAt <= now && now <= context.authenticatedAt + duration(%q))",
-			k.MFA.AAL, k.MFA.MaxAge))
 	}
 	var kinds []string
 	for _, kind := range k.Kinds {
@@ -229,5 +225,6 @@ func nameOf(attribute string) string {
 	if _, ok := objects[of][name]; ok {
 		return attribute
 	}
-	return fmt.Sprintf("%s.attributes[%q]", of, name)
+	value := fmt.Sprintf("%s.attributes[%q]", of, name)
+	return fmt.Sprintf(`[%s][%s == "" ? 1 : 0]`, value, value) // an empty value is unknown to a comparison
 }

@@ -18,16 +18,14 @@
 //	resource.ownerGroup        string
 //	resource.attributes        map(string, string)
 //	context.aal                int         0 if the request does not say
-//	context.authenticatedAt    timestamp
 //	context.session            string
 //	context.network            string      an address without zone; an IPv4 address in IPv6 form is that IPv4 address
 //	context.attributes         map(string, string)
-//	now                        timestamp   the time of the decision
 //
-// These are fields of an [rbac.About], times in whole microseconds. The subject is the agent of a link if subject.id is in chain. Lists and maps are always
+// These are fields of an [rbac.About]. The subject is the agent of a link if subject.id is in chain. Lists and maps are always
 // there, if empty. Of the others, what the request or the catalogue does not have is not there: using it is an error, and
 // has(resource.owner) asks for it. So it is with a map: subject.attributes["team"], or subject.attributes.team, is an error without that key, and
-// has(subject.attributes.team) and "team" in subject.attributes ask.
+// has(subject.attributes.team) and "team" in subject.attributes ask. An attribute that is empty is there, and is "", which it is not for a rbac.Comparison.
 //
 // # Expressions
 //
@@ -39,8 +37,8 @@
 //	integer(string)                      the decimal integer in its one spelling, of at most 18 digits, as AtLeast of rbac.Comparison reads it
 //
 // Values are of type bool, int, string, timestamp, duration, and lists and maps of these. There is nothing else: no conversion and no other type, no
-// dyn, no making of maps and objects. There is no matches: a regular expression costs what nobody sees in the policy. There are no clock
-// and no parts of times, since what they are depends on the place: [rbac.Hours] are for that. Only lists can be gone through, because a
+// dyn, no making of maps and objects. There is no matches: a regular expression costs what nobody sees in the policy. There is no clock,
+// as explained below, and there are no parts of times, since what they are depends on the place. Only lists can be gone through, because a
 // map has no order.
 //
 // # Truth
@@ -57,9 +55,11 @@
 //
 // # Determinism
 //
-// What an expression is depends on its text and the [rbac.About] alone. Compiled expressions are safe for concurrent use. That an
-// expression about now will cease to be true is not known beforehand: [rbac.Decision].NotAfter does not tell. Privilege that has to end is given by
-// what ends: an assignment's NotAfter, an activation, Hours, MFA.
+// What an expression is depends on its text and the [rbac.About] alone. Compiled expressions are safe for concurrent use.
+//
+// The time is not part of that, neither that of the decision nor that of the authentication: nobody could tell when an expression about the time ceases
+// to be true, and [rbac.Decision].NotAfter would be too late. Privilege that has to end is given by what ends: an assignment's NotAfter, an
+// activation, Hours, MFA. Times that attributes bring can be compared with each other and with literals.
 //
 // # Stability
 //

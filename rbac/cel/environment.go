@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -25,7 +24,7 @@ import (
 // A field is a part of an object, or a variable.
 type field struct {
 	typ *cel.Type
-	get func(*rbac.About) any // nil if it is not there, an error if it has no value
+	get func(*rbac.About) any // nil if it is not there
 }
 
 func text(s string) any {
@@ -40,17 +39,6 @@ func id(i identity.ID) any {
 		return nil
 	}
 	return i.String()
-}
-
-// instant returns t in microseconds, rounded down, as package rbac counts.
-func instant(t time.Time) any {
-	if t.IsZero() {
-		return nil
-	}
-	if t = time.UnixMicro(t.UnixMicro()).UTC(); t.Year() < 1 || t.Year() > 9999 {
-		return errors.New("a time is not in the years 1 to 9999")
-	}
-	return t
 }
 
 func attributes(m map[string]string) any {
@@ -93,9 +81,8 @@ var objects = map[string]map[string]field{
 		"attributes":  {stringMap, func(a *rbac.About) any { return attributes(a.Resource.Attributes) }},
 	},
 	"context": {
-		"aal":             {cel.IntType, func(a *rbac.About) any { return int64(a.Request.Context.AAL) }},
-		"authenticatedAt": {cel.TimestampType, func(a *rbac.About) any { return instant(a.Request.Context.AuthenticatedAt) }},
-		"session":         {cel.StringType, func(a *rbac.About) any { return text(a.Request.Context.Session) }},
+		"aal":     {cel.IntType, func(a *rbac.About) any { return int64(a.Request.Context.AAL) }},
+		"session": {cel.StringType, func(a *rbac.About) any { return text(a.Request.Context.Session) }},
 		"network": {cel.StringType, func(a *rbac.About) any {
 			if !a.Request.Context.Network.IsValid() {
 				return nil
@@ -108,7 +95,6 @@ var objects = map[string]map[string]field{
 
 var variables = map[string]field{
 	"action": {cel.StringType, func(a *rbac.About) any { return text(a.Request.Action) }},
-	"now":    {cel.TimestampType, func(a *rbac.About) any { return instant(a.Now) }},
 	"chain": {stringList, func(a *rbac.About) any {
 		agents := make([]string, len(a.Request.Chain))
 		for i := range a.Request.Chain {
@@ -221,14 +207,11 @@ func (provider) FindStructFieldType(name, of string) (*types.FieldType, bool) {
 			if !ok {
 				return nil, errors.New("not an object")
 			}
-			switch v := f.get(a).(type) {
-			case nil:
+			v := f.get(a)
+			if v == nil {
 				return nil, fmt.Errorf("%s.%s is not there", name, of)
-			case error:
-				return nil, v
-			default:
-				return v, nil
 			}
+			return v, nil
 		},
 	}, true
 }
@@ -244,14 +227,11 @@ func (a activation) ResolveName(name string) (any, bool) {
 	if !ok {
 		return nil, false
 	}
-	switch x := v.get(a.about).(type) {
-	case nil:
+	x := v.get(a.about)
+	if x == nil {
 		return types.NewErr("%s is not there", name), true
-	case error:
-		return types.NewErr("%v", x), true
-	default:
-		return x, true
 	}
+	return x, true
 }
 
 func (activation) Parent() cel.Activation { return nil }

@@ -91,6 +91,24 @@ func permission(t *rapid.T) rbac.Permission {
 	return rbac.Permission{Actions: patterns(t, ":"), Resources: patterns(t, "/")}
 }
 
+// patternOf draws a pattern that matches the name.
+func patternOf(t *rapid.T, name string) string {
+	segs := strings.Split(name, "/")
+	for i, seg := range segs {
+		switch pick(t, 0, 1, 2, 3) {
+		case 1:
+			segs[i] = seg[:1] + "*"
+		case 2:
+			segs[i] = "*"
+		case 3:
+			if chance(t, 50) {
+				return strings.Join(append(segs[:i], "**"), "/")
+			}
+		}
+	}
+	return strings.Join(segs, "/")
+}
+
 // near draws a time at most four hours from at, in quarters of an hour.
 func near(t *rapid.T, at time.Time, least, most int) time.Time {
 	return at.Add(time.Duration(rapid.IntRange(least, most).Draw(t, "quarters")) * 15 * time.Minute)
@@ -114,6 +132,9 @@ func mfa(t *rapid.T) *rbac.MFA {
 // hours draws hours that mostly begin or end within hours of at.
 func hours(t *rapid.T, at time.Time) rbac.Hours {
 	h := rbac.Hours{Zone: pick(t, zones...)}
+	if i := slices.Index(clockChanges, at); i >= 0 && chance(t, 50) {
+		h.Zone = zones[1+i] // where the clocks are set
+	}
 	zone, _ := location(h.Zone)
 	local := at.In(zone)
 	hour, minute, _ := local.Clock()
@@ -182,6 +203,9 @@ func condition(t *rapid.T, at time.Time, deep int) *rbac.Condition {
 	c := &rbac.Condition{}
 	for range pick(t, 1, 1, 2) {
 		what := []string{"attributes", "hours", "networks", "mfa", "kinds"}
+		if slices.Contains(clockChanges, at) {
+			what = append(what, "hours", "hours", "hours")
+		}
 		if deep > 1 {
 			what = append(what, "not", "any", "any")
 		}

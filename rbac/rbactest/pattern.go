@@ -46,17 +46,16 @@ func parses(patterns []string, sep string) bool {
 }
 
 func matchesOne(patterns []string, name, sep string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return match(strings.Split(p, sep), strings.Split(name, sep)) })
+	return slices.ContainsFunc(patterns, func(p string) bool { return match(p, name, sep) })
 }
 
-func match(pattern, name []string) bool {
-	if len(pattern) == 0 || len(name) == 0 {
-		return len(pattern) == len(name)
-	}
-	if pattern[0] == "**" {
+func match(pattern, name, sep string) bool {
+	p, patterns, more := strings.Cut(pattern, sep)
+	n, names, another := strings.Cut(name, sep)
+	if p == "**" {
 		return true
 	}
-	return matchSegment(pattern[0], name[0]) && match(pattern[1:], name[1:])
+	return matchSegment(p, n) && more == another && (!more || match(patterns, names, sep))
 }
 
 func matchSegment(pattern, name string) bool {
@@ -66,6 +65,10 @@ func matchSegment(pattern, name string) bool {
 
 // meet returns the pattern of what both patterns match; not ok if that is nothing.
 func meet(a, b, sep string) (both string, ok bool) {
+	first, _, _ := strings.Cut(a, sep)
+	if other, _, _ := strings.Cut(b, sep); first != other && !strings.HasSuffix(first, "*") && !strings.HasSuffix(other, "*") {
+		return "", false // as most are
+	}
 	p, q := strings.Split(a, sep), strings.Split(b, sep)
 	var out []string
 	for len(p) > 0 && len(q) > 0 {

@@ -15,7 +15,7 @@ import (
 func Policies() *rapid.Generator[rbac.Policy] {
 	return rapid.Custom(func(t *rapid.T) (p rbac.Policy) {
 		at := Base
-		if chance(t, 25) {
+		if chance(t, 30) {
 			at = pick(t, clockChanges...)
 		}
 		p.Roles = roles(t, at)
@@ -33,7 +33,8 @@ func Policies() *rapid.Generator[rbac.Policy] {
 		})
 		p.Denies = denies(t, p, at)
 		if chance(t, 45) {
-			p.Resources = unique(list(t, 1, 4, func(t *rapid.T) rbac.Resource { return entry(t) }), func(e rbac.Resource) string { return e.Pattern })
+			like := pick(t, "a/B", "a-1/a", "B/a/a")
+			p.Resources = unique(list(t, 1, 4, func(t *rapid.T) rbac.Resource { return entry(t, like) }), func(e rbac.Resource) string { return e.Pattern })
 		}
 		if chance(t, 22) {
 			p.Protections = unique(list(t, 1, 2, func(t *rapid.T) rbac.Protection { return protection(t, at) }), func(x rbac.Protection) string { return x.Sensitivity.String() })
@@ -116,8 +117,8 @@ func denies(t *rapid.T, p rbac.Policy, at time.Time) []rbac.Deny {
 	})
 }
 
-func entry(t *rapid.T) rbac.Resource {
-	e := rbac.Resource{Pattern: pattern(t, "/"), Sensitivity: pick(t, rbac.Low, rbac.Moderate, rbac.High, rbac.Critical)}
+func entry(t *rapid.T, like string) rbac.Resource {
+	e := rbac.Resource{Pattern: patternOf(t, like), Sensitivity: pick(t, rbac.Low, rbac.Moderate, rbac.High, rbac.Critical)}
 	if chance(t, 60) {
 		e.Owner = pick(t, Identities...)
 	}
@@ -146,31 +147,23 @@ func protection(t *rapid.T, at time.Time) rbac.Protection {
 	return x
 }
 
-func constraint(t *rapid.T, p rbac.Policy, at time.Time) rbac.Constraint {
-	c := rbac.Constraint{Kind: pick(t, rbac.Static, rbac.Dynamic, rbac.History)}
-	if c.Kind != rbac.History && len(p.Roles) > 1 && chance(t, 60) {
-		for _, r := range part(t, p.Roles) {
-			c.Roles = append(c.Roles, r.Name)
-		}
-		if c.Roles[0] == p.Roles[0].Name && len(c.Roles) == 1 {
-			c.Roles = append(c.Roles, p.Roles[1].Name)
-		} else if len(c.Roles) == 1 {
-			c.Roles = append(c.Roles, p.Roles[0].Name)
-		}
-	} else {
-		var held []rbac.Permission
-		for _, r := range p.Roles {
-			held = append(held, r.Permissions...)
-		}
-		draw := func(t *rapid.T) rbac.Permission {
-			if len(held) > 0 && chance(t, 50) {
-				return pick(t, held...)
+// constraint draws one that, if it can, no role breaks by itself.
+func constraint(t *rapid.T, p rbac.Policy, at time.Time) (c rbac.Constraint) {
+	c.Kind = pick(t, rbac.Static, rbac.Dynamic, rbac.History)
+	for range 6 {
+		if c.Roles, c.Permissions = nil, nil; c.Kind != rbac.History && len(p.Roles) > 1 && chance(t, 60) {
+			order := rapid.Permutation(p.Roles).Draw(t, "set")
+			for _, r := range order[:rapid.IntRange(2, len(order)).Draw(t, "size")] {
+				c.Roles = append(c.Roles, r.Name)
 			}
-			return permission(t)
+		} else {
+			c.Permissions = duties(t, p)
 		}
-		c.Permissions = rapid.SliceOfNDistinct(rapid.Custom(draw), 2, 3, permissionKey).Draw(t, "set")
+		c.Cardinality = rapid.IntRange(2, len(c.Roles)+len(c.Permissions)).Draw(t, "cardinality")
+		if !brokenByRole(p, c) {
+			break
+		}
 	}
-	c.Cardinality = rapid.IntRange(2, len(c.Roles)+len(c.Permissions)).Draw(t, "cardinality")
 	for range pick(t, 0, 1, 0, 2) {
 		c.Exceptions = append(c.Exceptions, rbac.Exception{Identity: pick(t, Identities...), NotAfter: near(t, at, -2, 12), Reason: "they are few"})
 	}
@@ -178,13 +171,30 @@ func constraint(t *rapid.T, p rbac.Policy, at time.Time) rbac.Constraint {
 	return c
 }
 
+// duties draws permissions of which half are those of roles.
+func duties(t *rapid.T, p rbac.Policy) []rbac.Permission {
+	var held []rbac.Permission
+	for _, r := range p.Roles {
+		held = append(held, r.Permissions...)
+	}
+	return rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) rbac.Permission {
+		if len(held) > 0 && chance(t, 50) {
+			return pick(t, held...)
+		}
+		return permission(t)
+	}), 2, 3, permissionKey).Draw(t, "set")
+}
+
+func brokenByRole(p rbac.Policy, c rbac.Constraint) bool {
+	return c.Kind != rbac.History && slices.ContainsFunc(p.Roles, func(r rbac.Role) bool { return len(world{p: p}.members(c, r.Name)) >= c.Cardinality })
+}
+
 // settle makes p one that package rbac accepts: it drops the constraints that a role breaks by itself, and excuses until then the identities that
 // break one by their own assignments.
 func settle(p *rbac.Policy, until time.Time) {
-	w := world{p: *p}
 	var kept []rbac.Constraint
 	for _, c := range p.Constraints {
-		if c.Kind != rbac.History && slices.ContainsFunc(p.Roles, func(r rbac.Role) bool { return len(w.members(c, r.Name)) >= c.Cardinality }) {
+		if brokenByRole(*p, c) {
 			continue
 		}
 		for _, id := range breakers(*p, c) {

@@ -11,7 +11,7 @@ import (
 // Reference evaluates a valid policy straight from the law in package rbac's comment, each time from the beginning. It fills in everything
 // but Reasons and Nearest. An expression in CEL is unknown to it. The zero Policy and the zero Request are denied.
 func Reference(p rbac.Policy, r *rbac.Request, now time.Time) (x rbac.Explanation) {
-	w := world{p: p, r: *r, now: now.Round(0)}
+	w := world{p: p, r: inMicroseconds(*r), now: whole(now)}
 	if !w.wellFormed() {
 		return x
 	}
@@ -44,6 +44,20 @@ func Reference(p rbac.Policy, r *rbac.Request, now time.Time) (x rbac.Explanatio
 	}
 	slices.Sort(x.Requestable)
 	return x
+}
+
+// whole rounds t down to a microsecond of the wall clock.
+func whole(t time.Time) time.Time { return t.Round(0).Truncate(time.Microsecond) }
+
+// inMicroseconds returns r with its times rounded down.
+func inMicroseconds(r rbac.Request) rbac.Request {
+	r.Context.AuthenticatedAt = whole(r.Context.AuthenticatedAt)
+	r.Activations = slices.Clone(r.Activations)
+	for i := range r.Activations {
+		g := &r.Activations[i]
+		g.NotBefore, g.NotAfter = whole(g.NotBefore), whole(g.NotAfter)
+	}
+	return r
 }
 
 type world struct {
@@ -85,12 +99,8 @@ func (w world) matches(actions, resources []string) bool {
 
 // undenied is point 1, with when it may cease to be so.
 func (w world) undenied() (end time.Time, ok bool) {
-	who := []rbac.Subject{w.r.Subject}
-	for _, l := range w.r.Chain {
-		who = append(who, l.Subject)
-	}
 	for _, d := range w.p.Denies {
-		for _, s := range who {
+		for _, s := range append([]rbac.Subject{w.r.Subject}, agents(w.r)...) {
 			if !d.Everyone && !selects(d.Identity, d.Group, d.Match, s) || !w.matches(d.Actions, d.Resources) {
 				continue
 			}
@@ -177,7 +187,7 @@ func (w world) inTime(from, to time.Time) bool {
 }
 
 func (w world) activationInTime(g rbac.Activation) bool {
-	return !g.NotAfter.IsZero() && w.inTime(g.NotBefore, g.NotAfter)
+	return !g.NotAfter.IsZero() && g.ID != "" && w.inTime(g.NotBefore, g.NotAfter)
 }
 
 func (w world) role(name string) (rbac.Role, bool) {
@@ -258,7 +268,7 @@ func later(a, b time.Time) bool { return !b.IsZero() && (a.IsZero() || a.After(b
 func first(ends ...time.Time) (end time.Time) {
 	for _, t := range ends {
 		if later(end, t) {
-			end = t.Round(0)
+			end = t
 		}
 	}
 	return end

@@ -1,12 +1,14 @@
 package rbactest
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
@@ -87,7 +89,7 @@ func (w world) condition(c *rbac.Condition, s rbac.Subject) judgement {
 		asked.allMFA = false // that is about roles and protections
 		members = append(members, asked.mfa(c.MFA))
 	}
-	if len(c.Kinds) > 0 && s.Kind == 0 {
+	if len(c.Kinds) > 0 && !valid(s.Kind) {
 		members = append(members, judgement{truth: unknown})
 	} else if len(c.Kinds) > 0 {
 		members = append(members, judgement{truth: truthOf(slices.Contains(c.Kinds, s.Kind))})
@@ -111,14 +113,19 @@ func (w world) condition(c *rbac.Condition, s rbac.Subject) judgement {
 	return all(members)
 }
 
+func valid(k identity.Kind) bool { return k >= identity.KindHuman && k <= identity.KindAgent }
+
 // mfa is never unknown; nil is true.
 func (w world) mfa(m *rbac.MFA) judgement {
 	if m == nil || w.allMFA {
 		return judgement{truth: yes}
 	}
-	at := w.r.Context.AuthenticatedAt.Round(0)
+	at := w.r.Context.AuthenticatedAt
 	end := at.Add(time.Duration(m.MaxAge))
 	if w.r.Context.AAL < m.AAL || at.IsZero() || w.now.Before(at) || w.now.After(end) {
+		if at.After(w.now) {
+			return judgement{no, at}
+		}
 		return judgement{truth: no}
 	}
 	return judgement{yes, end}
@@ -156,21 +163,23 @@ func (w world) comparison(x rbac.Comparison, s rbac.Subject) truth {
 	if err != nil {
 		return unknown
 	}
-	if x.AtLeast != nil {
-		return truthOf(n >= *x.AtLeast)
-	}
-	return truthOf(x.AtMost != nil && n <= *x.AtMost)
+	return truthOf((x.AtLeast == nil || n >= *x.AtLeast) && (x.AtMost == nil || n <= *x.AtMost))
 }
 
-// attribute returns the value of an attribute; not ok if it is not there.
+// attribute returns the value of an attribute; not ok if it is not there, or empty.
 func (w world) attribute(attribute string, s rbac.Subject) (value string, ok bool) {
+	value, ok = w.written(attribute, s)
+	return value, ok && value != ""
+}
+
+func (w world) written(attribute string, s rbac.Subject) (value string, ok bool) {
 	of, name, _ := strings.Cut(attribute, ".")
 	entry, catalogued := w.entry()
 	switch attribute {
 	case "subject.id":
 		return s.ID.String(), true
 	case "subject.kind":
-		return s.Kind.String(), s.Kind != 0
+		return s.Kind.String(), valid(s.Kind)
 	case "resource.name":
 		return w.r.Resource, true
 	case "resource.sensitivity":
@@ -190,37 +199,49 @@ func (w world) attribute(attribute string, s rbac.Subject) (value string, ok boo
 	return value, ok
 }
 
-// judgeHours looks at the clock of the place now, and then at each full minute until it shows something else.
+// hoursHorizon is more minutes than pass until hours of each week change, even if the clocks were set over one of them.
+const hoursHorizon = 16 * 24 * 60
+
+// judgeHours looks at what the clock of the place shows now, and then in each full minute until that is something else.
 func judgeHours(h rbac.Hours, now time.Time) judgement {
 	zone, err := location(h.Zone)
 	if err != nil {
 		return judgement{truth: unknown}
 	}
-	now = now.Round(0).In(zone)
-	in := within(h, now)
-	t := now.Truncate(time.Minute)
+	offset, set := clockOf(zone, now)
+	in := shows(h, now.Unix()+offset)
+	t := now.Truncate(time.Minute).Unix()
 	for range hoursHorizon {
-		if t = t.Add(time.Minute); within(h, t) != in {
-			return judgement{truthOf(in), t.UTC()}
+		if t += 60; t >= set {
+			offset, set = clockOf(zone, time.Unix(t, 0))
+		}
+		if shows(h, t+offset) != in {
+			return judgement{truthOf(in), time.Unix(t, 0).UTC()}
 		}
 	}
 	return judgement{truth: truthOf(in)}
 }
 
-// hoursHorizon is more minutes than pass until hours of each week change, even if the clocks were set over one of them.
-const hoursHorizon = 16 * 24 * 60
+// clockOf returns by how many seconds the clocks are ahead of UTC at t, and when they are set next, in seconds since 1970.
+func clockOf(zone *time.Location, t time.Time) (offset, set int64) {
+	_, seconds := t.In(zone).Zone()
+	_, end := t.In(zone).ZoneBounds()
+	if end.IsZero() {
+		return int64(seconds), math.MaxInt64
+	}
+	return int64(seconds), end.Unix()
+}
 
-// within reports whether what the clock shows at t, in its own zone, is in the hours.
-func within(h rbac.Hours, t time.Time) bool {
-	hour, minute, _ := t.Clock()
-	clock := rbac.Clock(60*hour + minute)
-	today := rbac.Day(t.Weekday())
+// shows reports whether a clock that shows so many seconds since 1970 is in the hours.
+func shows(h rbac.Hours, seconds int64) bool {
+	seconds += 719162 * 24 * 60 * 60 // since the first of January of the year 1, a Monday
+	clock, today := rbac.Clock(seconds/60%(24*60)), rbac.Day((seconds/60/60/24+1)%7)
 	yesterday := (today + 6) % 7
 	on := func(d rbac.Day) bool { return len(h.Days) == 0 || slices.Contains(h.Days, d) }
 	if h.From < h.To {
-		return on(today) && h.From <= clock && clock < h.To
+		return h.From <= clock && clock < h.To && on(today)
 	}
-	return on(today) && h.From <= clock || on(yesterday) && clock < h.To
+	return h.From <= clock && on(today) || clock < h.To && on(yesterday)
 }
 
 var locations sync.Map // of names to *time.Location

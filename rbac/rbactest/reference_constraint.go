@@ -8,26 +8,43 @@ import (
 	"github.com/bailiwick-go/bailiwick/rbac"
 )
 
-// authorisedRoles returns the roles of the assignments of s that are in time.
-func (w world) authorisedRoles(s rbac.Subject) (roles []string) {
+// A having is a role that somebody has, or will have.
+type having struct {
+	role   string
+	begins time.Time // zero if it has begun
+}
+
+// over says from when something counts, unless it has ended.
+func (w world) over(havings []having, role string, from, to time.Time) []having {
+	switch {
+	case !to.IsZero() && to.Compare(w.now) <= 0:
+		return havings
+	case from.After(w.now):
+		return append(havings, having{role, from})
+	}
+	return append(havings, having{role: role})
+}
+
+// authorisedRoles returns the roles of the assignments of s that are in time or to come.
+func (w world) authorisedRoles(s rbac.Subject) (roles []having) {
 	for _, a := range w.p.Assignments {
-		if selects(a.Identity, a.Group, a.Match, s) && w.inTime(a.NotBefore, a.NotAfter) {
-			roles = append(roles, a.Role)
+		if selects(a.Identity, a.Group, a.Match, s) {
+			roles = w.over(roles, a.Role, a.NotBefore, a.NotAfter)
 		}
 	}
 	return roles
 }
 
-// activeRoles returns the roles of the subject's active assignments and of its activations, those in time.
-func (w world) activeRoles() (roles []string) {
+// activeRoles returns the roles of the subject's active assignments and of its activations, those in time or to come.
+func (w world) activeRoles() (roles []having) {
 	for _, a := range w.p.Assignments {
-		if a.Mode == rbac.Active && selects(a.Identity, a.Group, a.Match, w.r.Subject) && w.inTime(a.NotBefore, a.NotAfter) {
-			roles = append(roles, a.Role)
+		if a.Mode == rbac.Active && selects(a.Identity, a.Group, a.Match, w.r.Subject) {
+			roles = w.over(roles, a.Role, a.NotBefore, a.NotAfter)
 		}
 	}
 	for _, g := range w.r.Activations {
-		if w.activationInTime(g) {
-			roles = append(roles, g.Role)
+		if !g.NotAfter.IsZero() && g.ID != "" {
+			roles = w.over(roles, g.Role, g.NotBefore, g.NotAfter)
 		}
 	}
 	return roles
@@ -60,16 +77,31 @@ func overlap(x, y rbac.Permission) bool {
 	return len(meets(x.Actions, y.Actions, ":")) > 0 && len(meets(x.Resources, y.Resources, "/")) > 0
 }
 
-// barred reports whether a constraint of the kind bars, of what gives held, what gives role; and otherwise until when exceptions keep it from
-// that.
-func (w world) barred(kind rbac.ConstraintKind, role string, held []string, who identity.ID) (end time.Time, barred bool) {
+// barred reports whether a constraint of the kind bars, of what gives held, what gives role; and otherwise until when it cannot.
+func (w world) barred(kind rbac.ConstraintKind, role string, held []having, who identity.ID) (end time.Time, barred bool) {
 	for _, c := range w.p.Constraints {
-		if c.Kind != kind || len(w.members(c, held...)) < c.Cardinality || len(w.members(c, role)) == 0 {
+		if c.Kind != kind || len(w.members(c, role)) == 0 {
 			continue
 		}
+		var now, all []string
+		var begins time.Time
+		for _, h := range held {
+			if all = append(all, h.role); h.begins.IsZero() {
+				now = append(now, h.role)
+			} else if len(w.members(c, h.role)) > 0 {
+				begins = first(begins, h.begins)
+			}
+		}
+		if len(w.members(c, all...)) < c.Cardinality {
+			continue
+		}
+		broken := len(w.members(c, now...)) >= c.Cardinality
 		until, excused := w.excused(c, who)
-		if !excused {
+		switch {
+		case broken && !excused:
 			return end, true
+		case !broken && (!excused || begins.After(until)):
+			until = begins
 		}
 		end = first(end, until)
 	}

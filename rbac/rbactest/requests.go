@@ -24,7 +24,7 @@ func Times() *rapid.Generator[time.Time] {
 }
 
 // Moments generates times at which to evaluate r by p: half of them at an instant at which a rule, an activation or an authentication begins or
-// ends, or a microsecond from it.
+// ends, or a microsecond or less from it.
 func Moments(p rbac.Policy, r rbac.Request) *rapid.Generator[time.Time] {
 	at := around(p, &r)
 	edges := edges(p, r, at)
@@ -32,7 +32,7 @@ func Moments(p rbac.Policy, r rbac.Request) *rapid.Generator[time.Time] {
 		if len(edges) == 0 || chance(t, 50) {
 			return near(t, at, -6, 8)
 		}
-		return pick(t, edges...).Add(time.Duration(pick(t, 0, -1, 1)) * time.Microsecond)
+		return pick(t, edges...).Add(pick(t, 0, -time.Microsecond, time.Microsecond, time.Nanosecond, -time.Nanosecond))
 	})
 }
 
@@ -230,9 +230,14 @@ func (w wordy) request(t *rapid.T) (r rbac.Request) {
 	if len(about) == 0 {
 		about = slices.Concat(like.Resources, to.Scope)
 	}
+	if len(p.Resources) > 0 && chance(t, 60) {
+		if both := meets(about, []string{pick(t, p.Resources...).Pattern}, "/"); len(both) > 0 {
+			about = both
+		}
+	}
 	r.Resource = name(t, "/", about, w.nouns)
 	r.Context = situation(t, w.at)
-	r.Chain = list(t, 0, pick(t, 0, 0, 1, 0, 2), w.link)
+	r.Chain = list(t, 0, pick(t, 0, 1, 0, 2), w.link)
 	r.Activations = list(t, 0, pick(t, 1, 2, 1, 0, 2), func(t *rapid.T) rbac.Activation { return activation(t, p, to, w.at) })
 	r.Past = past(t, p, w.verbs)
 	return r
@@ -240,13 +245,19 @@ func (w wordy) request(t *rapid.T) (r rbac.Request) {
 
 // subject draws one that the assignment is about.
 func (w wordy) subject(t *rapid.T, to rbac.Assignment) rbac.Subject {
-	var also rbac.Assignment
+	var also, more rbac.Assignment
 	if len(w.p.Assignments) > 0 && chance(t, 45) {
 		also = pick(t, w.p.Assignments...)
+	}
+	if len(w.p.Constraints) > 0 && chance(t, 45) {
+		more = pick(t, w.p.Assignments...)
 	}
 	s := rbac.Subject{ID: to.Identity}
 	if s.ID.IsZero() {
 		s.ID = also.Identity
+	}
+	if s.ID.IsZero() {
+		s.ID = more.Identity
 	}
 	if s.ID.IsZero() && !chance(t, 2) {
 		s.ID = pick(t, Identities...)
@@ -255,10 +266,12 @@ func (w wordy) subject(t *rapid.T, to rbac.Assignment) rbac.Subject {
 	case chance(t, 8):
 	case chance(t, 10):
 		s.Kind = pick(t, kinds...)
+	case chance(t, 1):
+		s.Kind = identity.KindAgent + 1
 	default:
 		s.Kind = []identity.Kind{identity.KindHuman, identity.KindHuman, identity.KindServiceAccount, identity.KindAgent}[max(0, slices.Index(Identities, s.ID))]
 	}
-	for _, a := range []rbac.Assignment{to, also} {
+	for _, a := range []rbac.Assignment{to, also, more} {
 		if a.Group != "" {
 			s.Groups = append(s.Groups, a.Group)
 		}
@@ -279,6 +292,9 @@ func values(t *rapid.T, prefix string, sure map[string]string) (out map[string]s
 	for _, name := range []string{"team", "level", "risk"} {
 		if of := attributes[prefix+name]; of != nil && chance(t, 70) {
 			out[name] = pick(t, of...)
+			if chance(t, 6) {
+				out[name] = ""
+			}
 		}
 		if value, ok := sure[name]; ok && !chance(t, 8) {
 			out[name] = value
@@ -296,6 +312,9 @@ func situation(t *rapid.T, at time.Time) (c rbac.Context) {
 		c.AAL, c.AuthenticatedAt = pick(t, identity.AAL3, identity.AAL2, identity.AAL1, identity.AAL3), at.Add(-15*time.Minute)
 		if chance(t, 40) {
 			c.AuthenticatedAt = near(t, at, -8, 4)
+		}
+		if chance(t, 10) {
+			c.AuthenticatedAt = c.AuthenticatedAt.Add(pick(t, 999*time.Nanosecond, -time.Nanosecond))
 		}
 		if chance(t, 1) {
 			c.AAL = 9
@@ -325,10 +344,13 @@ func (w wordy) link(t *rapid.T) rbac.Link {
 }
 
 func activation(t *rapid.T, p rbac.Policy, to rbac.Assignment, at time.Time) rbac.Activation {
-	g := rbac.Activation{ID: pick(t, "g1", "g2", "g3"), Role: to.Role, Scope: to.Scope}
+	g := rbac.Activation{ID: pick(t, "g1", "g2", "g3", "g4", ""), Role: to.Role, Scope: to.Scope}
 	g.NotBefore, g.NotAfter = bounds(t, at)
 	if g.NotAfter.IsZero() && chance(t, 95) {
 		g.NotAfter = at.Add(3 * time.Hour)
+	}
+	if chance(t, 25) && !g.NotAfter.IsZero() {
+		g.NotAfter = g.NotAfter.Add(pick(t, 999*time.Nanosecond, -time.Nanosecond))
 	}
 	if chance(t, 30) {
 		g.Role = "role/none"
