@@ -170,7 +170,7 @@ func TestEligibleEqualsReference(t *testing.T) {
 					p.Roles[i].Permissions = allPolicy.Roles[0].Permissions
 				}
 			}
-			far := now.Add(1000 * time.Hour)
+			far := now.Add(1000 * time.Hour).Truncate(time.Microsecond)
 			want := rbactest.Reference(p, &rbac.Request{Subject: r.Subject, Action: "a", Resource: r.Resource, Only: true, Activations: []rbac.Activation{
 				{ID: "g", Role: role, Scope: []string{"**"}, NotAfter: far},
 			}}, now)
