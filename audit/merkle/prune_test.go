@@ -538,7 +538,7 @@ func TestPruningWhileOthersAppend(t *testing.T) {
 			all.Go(func() {
 				for n := range 300 {
 					_, err := l.Append(context.Background(), someLeaves(1_000_000*i+n*30, 30))
-					for range 20 { // what it saw last, or was about to look at, is not there any more: so close to the end only a test prunes
+					for range 200 { // what it saw last, or was about to look at, is not there any more: so close to the end only a test prunes
 						if !errors.Is(err, ErrPruned) {
 							break
 						}
