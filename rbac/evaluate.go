@@ -53,7 +53,7 @@ func (w way) or(v way) way {
 }
 
 // Evaluate decides r at now, as the package comment lays down. It does not allocate where a resource matches at most 16 of
-// the policy's patterns, and no expression is evaluated.
+// the policy's patterns, the subject has at most 8 activations and roles in the sets of at most 8 constraints, and no expression is evaluated.
 func (c *Compiled) Evaluate(r *Request, now time.Time) Decision {
 	if c.none() || r == nil || now.IsZero() || r.Subject.ID.IsZero() || r.Context.AAL > identity.AAL3 {
 		return Decision{}

@@ -86,8 +86,8 @@ type Explanation struct {
 	Nearest *Nearest `json:"nearest,omitempty"`
 }
 
-// A Nearest is a rule that would have allowed a request, and what it lacked: the least of all rules, and of several the first in the order of the
-// policy.
+// A Nearest is a rule that would have allowed a request, and what it lacked: the least of all rules, and of several the first, by identity before group and
+// attributes, and then by ID.
 type Nearest struct {
 	Rule  string   `json:"rule"`  // assignment/ID, or role/NAME if no assignment of the subject leads to a role that holds it
 	Lacks []string `json:"lacks"` // in words
