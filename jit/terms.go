@@ -48,12 +48,14 @@ func (a *Approval) check() (at string, err error) {
 	case len(a.Groups) == 0:
 		return "/approval/groups", errors.New("nobody can approve: no groups")
 	}
+	seen := map[string]bool{}
 	for i, g := range a.Groups {
 		if err := canon.CheckName(g, '/'); err != nil {
 			return fmt.Sprintf("/approval/groups/%d", i), fmt.Errorf("group: %w", err)
-		} else if slices.Contains(a.Groups[:i], g) {
+		} else if seen[g] {
 			return fmt.Sprintf("/approval/groups/%d", i), fmt.Errorf("group %q is there twice", g)
 		}
+		seen[g] = true
 	}
 	return "", nil
 }

@@ -45,7 +45,7 @@ func (compiler) Compile(text string) (rbac.Expression, error) {
 	checked, issues := env.Compile(text)
 	if issues.Err() != nil {
 		var all []string
-		for _, e := range issues.Errors() {
+		for _, e := range issues.Errors()[:min(3, len(issues.Errors()))] {
 			if e.Location.Line() < 1 { // a limit
 				all = append(all, e.Message)
 				continue

@@ -151,6 +151,7 @@ func TestRefused(t *testing.T) {
 		"true == [" + strings.TrimSuffix(strings.Repeat("1,", 1020), ",") + "][0]":   "longer than",
 		"true || " + strings.Repeat("true||", 400) + "true":                          "longer than",
 		"[" + strings.TrimSuffix(strings.Repeat("1,", 1010), ",") + "] == [1,2,3,4,": "Syntax error",
+		strings.Repeat("[true].all(x,x)&&", 110) + "true":                            "expression count",
 	} {
 		if _, err := New().Compile(text); err == nil || !strings.Contains(err.Error(), why) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%.60s: %v, not %q", text, err, why)
@@ -224,6 +225,21 @@ func TestAboutNothing(t *testing.T) {
 		if held, err := x.Holds(a); held || err == nil {
 			t.Errorf("%v holds", a)
 		}
+	}
+	bare := &rbac.About{Request: &rbac.Request{}, Subject: &rbac.Subject{}}
+	for _, text := range []string{`action == ""`, `subject.id == ""`, `resource.name == ""`} {
+		if held, err := compile(t, text).Holds(bare); held || err == nil {
+			t.Errorf("%s holds about nothing", text)
+		}
+	}
+}
+
+// TestZone: what package rbac does not tell apart, expressions do not either.
+func TestZone(t *testing.T) {
+	a := about()
+	a.Request.Context.Network = netip.MustParseAddr("fe80::1%eth0")
+	if held, err := compile(t, `context.network == "fe80::1"`).Holds(a); !held || err != nil {
+		t.Error(held, err)
 	}
 }
 

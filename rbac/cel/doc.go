@@ -25,7 +25,7 @@
 // These are fields of an [rbac.About]. The subject is the agent of a link if subject.id is in chain. Lists and maps are always
 // there, if empty. Of the others, what the request or the catalogue does not have is not there: using it is an error, and
 // has(resource.owner) asks for it. So it is with a map: subject.attributes["team"], or subject.attributes.team, is an error without that key, and
-// has(subject.attributes.team) and "team" in subject.attributes ask.
+// has(subject.attributes.team) and "team" in subject.attributes ask. An attribute that is empty is there, and is "", which it is not for a rbac.Comparison.
 //
 // # Expressions
 //

@@ -261,13 +261,9 @@ func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *co
 // check refuses what depends on more than the request, or on an order that there is not: values of other types, an object that is not
 // selected from, and going through what is not a list.
 func check(checked *ast.AST) (err error) {
-	var visit func(e ast.Expr, selected bool, depth int)
-	visit = func(e ast.Expr, selected bool, depth int) {
+	var visit func(e ast.Expr, selected bool)
+	visit = func(e ast.Expr, selected bool) {
 		if err != nil {
-			return
-		}
-		if depth > maxNesting {
-			err = fmt.Errorf("it is nested more than %d levels deep", maxNesting)
 			return
 		}
 		switch t := checked.GetType(e.ID()); {
@@ -279,17 +275,17 @@ func check(checked *ast.AST) (err error) {
 		}
 		switch e.Kind() {
 		case ast.SelectKind:
-			visit(e.AsSelect().Operand(), true, depth+1)
+			visit(e.AsSelect().Operand(), true)
 		case ast.CallKind:
 			if c := e.AsCall(); c.IsMemberFunction() {
-				visit(c.Target(), false, depth+1)
+				visit(c.Target(), false)
 			}
 			for _, arg := range e.AsCall().Args() {
-				visit(arg, false, depth+1)
+				visit(arg, false)
 			}
 		case ast.ListKind:
 			for _, x := range e.AsList().Elements() {
-				visit(x, false, depth+1)
+				visit(x, false)
 			}
 		case ast.ComprehensionKind:
 			c := e.AsComprehension()
@@ -297,14 +293,14 @@ func check(checked *ast.AST) (err error) {
 				err = errors.New("only lists can be gone through")
 			}
 			for _, x := range []ast.Expr{c.IterRange(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result()} {
-				visit(x, false, depth+1)
+				visit(x, false)
 			}
 		case ast.IdentKind, ast.LiteralKind:
 		default: // maps and objects
 			err = errors.New("maps and objects cannot be made")
 		}
 	}
-	visit(checked.Expr(), false, 1)
+	visit(checked.Expr(), false)
 	return err
 }
 
