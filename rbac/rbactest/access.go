@@ -15,7 +15,7 @@ import (
 // An Access is what may never be allowed: actions on resources, to whoever has all that is named, be it as the subject of a request or as an agent
 // that acts for it. The zero Access is anything to anybody.
 type Access struct {
-	Kinds     []identity.Kind // one of them; none means any, which [rbac.Subject.Kind] then may be
+	Kinds     []identity.Kind // one of them; none means any
 	Identity  identity.ID
 	Group     string
 	Match     map[string]string // attributes
@@ -55,7 +55,8 @@ func Never(t rapid.TB, p rbac.Policy, a Access) {
 }
 
 // Apart fails t if one subject is allowed, by p, something of both permissions: first one and then the other, of which its past then tells, on one
-// resource if there is one that is in both. What keeps them apart at one time only does not keep them apart. Apart searches as [Never] does.
+// resource if there is one that is in both. What keeps them apart at one time only does not keep them apart. A permission's list that is empty means
+// all. Apart searches as [Never] does.
 func Apart(t rapid.TB, p rbac.Policy, one, other rbac.Permission) {
 	t.Helper()
 	s, err := newSearch(p, Access{Actions: one.Actions, Resources: one.Resources})

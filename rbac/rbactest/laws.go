@@ -19,7 +19,7 @@ import (
 // laws returns all of them.
 func laws() []law {
 	return []law{
-		{"Decides as the reference does", 16, nil, asReference},
+		{"Decides as the reference does", 20, nil, asReference},
 		{"Adding a deny never enlarges", 0, nil, addDeny},
 		{"A deny of everything for everyone denies everything", 0, nil, denyAll},
 		{"Removing an assignment never enlarges", 0, withoutDuties, removeAssignment},

@@ -97,21 +97,24 @@ func (o *organisation) common() {
 	}
 
 	p.Denies = []rbac.Deny{
-		{ID: "agents-delete-nothing", Everyone: true, Actions: []string{"*:delete", "*:purge"}, Resources: []string{"prod/**"}, When: &rbac.Condition{Kinds: []identity.Kind{identity.KindAgent}}},
+		{ID: "agents-delete-nothing", Everyone: true, Actions: []string{"*:delete", "*:purge"}, Resources: []string{"prod/**"},
+			When: &rbac.Condition{Kinds: []identity.Kind{identity.KindAgent}}},
 		{ID: "contractors-stay-out", Match: map[string]string{"employment": "contractor"}, Actions: []string{"**"}, Resources: []string{"prod/**", "ledger/**"}},
 		{ID: "from-inside-only", Everyone: true, Actions: []string{"**"}, Resources: []string{"prod/**"}, When: &rbac.Condition{Not: &inside}},
 	}
 	if chance(t, 60) {
 		freeze := rbac.Hours{Days: []rbac.Day{5, 6, 0}, From: 16 * 60, To: 24 * 60, Zone: office.Zone}
-		p.Denies = append(p.Denies, rbac.Deny{ID: "freeze", Everyone: true, Actions: []string{"deploy:*"}, Resources: []string{"prod/**"}, When: &rbac.Condition{Hours: []rbac.Hours{freeze}}})
+		p.Denies = append(p.Denies, rbac.Deny{ID: "freeze", Everyone: true, Actions: []string{"deploy:*"}, Resources: []string{"prod/**"},
+			When: &rbac.Condition{Hours: []rbac.Hours{freeze}}})
 	}
 	p.Resources = []rbac.Resource{
 		{Pattern: "prod/**", Sensitivity: rbac.High}, {Pattern: "staging/**", Sensitivity: rbac.Moderate}, {Pattern: "dev/**", Sensitivity: rbac.Low},
 		{Pattern: "ledger/**", Sensitivity: rbac.Critical, OwnerGroup: "finance"},
 	}
+	risky := rbac.Condition{Attributes: []rbac.Comparison{{Attribute: "context.risk", AtLeast: new(int64(7))}}}
 	p.Protections = []rbac.Protection{
 		{Sensitivity: rbac.High, MFA: strong(identity.AAL2, 12*time.Hour)},
-		{Sensitivity: rbac.Critical, MFA: strong(identity.AAL2, 2*time.Hour), When: &rbac.Condition{Not: &rbac.Condition{Attributes: []rbac.Comparison{{Attribute: "context.risk", AtLeast: new(int64(7))}}}}},
+		{Sensitivity: rbac.Critical, MFA: strong(identity.AAL2, 2*time.Hour), When: &rbac.Condition{Not: &risky}},
 	}
 	request, approve := may([]string{"payment:request"}, []string{"ledger/**"}), may([]string{"payment:approve"}, []string{"ledger/**"})
 	p.Constraints = []rbac.Constraint{

@@ -9,8 +9,11 @@ import (
 )
 
 // Reference evaluates a valid policy straight from the law in package rbac's comment, each time from the beginning. It fills in everything
-// but Reasons and Nearest. An expression in CEL is unknown to it. The zero Policy and the zero Request are denied.
+// but Reasons and Nearest. An expression in CEL is unknown to it. By the zero Policy everything is denied, and so are the zero Request and nil.
 func Reference(p rbac.Policy, r *rbac.Request, now time.Time) (x rbac.Explanation) {
+	if r == nil {
+		return x
+	}
 	w := world{p: p, r: inMicroseconds(*r), now: whole(now)}
 	if !w.wellFormed() {
 		return x

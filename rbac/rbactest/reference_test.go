@@ -113,6 +113,8 @@ func TestWhatConsistsOfSeveralChangesWhenItMay(t *testing.T) {
 func TestReferenceReadsTheLaw(t *testing.T) {
 	all := []string{"**"}
 	me, agent := rbac.Subject{ID: Identities[0], Kind: identity.KindHuman, Groups: []string{"dev"}}, rbac.Subject{ID: Identities[3], Kind: identity.KindAgent}
+	readOrWrite := []rbac.Constraint{{Kind: rbac.History, Cardinality: 2, Permissions: []rbac.Permission{
+		{Actions: []string{"read"}, Resources: all}, {Actions: []string{"write"}, Resources: all}}}}
 	world := func() trial {
 		return trial{
 			rbac.Policy{
@@ -188,15 +190,15 @@ func TestReferenceReadsTheLaw(t *testing.T) {
 				Exceptions: []rbac.Exception{{Identity: me.ID, NotAfter: Base.Add(3 * time.Minute)}}}}
 		}, "3m0s short"},
 		{"a past that is not known", func(x *trial) {
-			x.p.Constraints = []rbac.Constraint{{Kind: rbac.History, Permissions: []rbac.Permission{{Actions: []string{"read"}, Resources: all}, {Actions: []string{"write"}, Resources: all}}, Cardinality: 2}}
+			x.p.Constraints = readOrWrite
 		}, "denied"},
 		{"a past of the other act", func(x *trial) {
 			x.r.Past = &rbac.Past{Actions: []string{"read", "write"}}
-			x.p.Constraints = []rbac.Constraint{{Kind: rbac.History, Permissions: []rbac.Permission{{Actions: []string{"read"}, Resources: all}, {Actions: []string{"write"}, Resources: all}}, Cardinality: 2}}
+			x.p.Constraints = readOrWrite
 		}, "denied"},
 		{"a past of the same act", func(x *trial) {
 			x.r.Past = &rbac.Past{Actions: []string{"read", "list"}}
-			x.p.Constraints = []rbac.Constraint{{Kind: rbac.History, Permissions: []rbac.Permission{{Actions: []string{"read"}, Resources: all}, {Actions: []string{"write"}, Resources: all}}, Cardinality: 2}}
+			x.p.Constraints = readOrWrite
 		}, "2h0m0s long"},
 		{"deeper than the agent's scope", func(x *trial) { x.r.Resource = "db/1/2" }, "denied"},
 		{"an expression", func(x *trial) { x.p.Roles[0].When = &rbac.Condition{CEL: "true"} }, "denied"},

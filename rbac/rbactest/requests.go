@@ -338,7 +338,8 @@ func (w wordy) link(t *rapid.T) rbac.Link {
 	}
 	l.Subject = w.subject(t, to)
 	if chance(t, 25) {
-		l.Scope = pick(t, identity.Scope{Actions: patterns(t, ":"), Resources: patterns(t, "/")}, identity.Scope{}, identity.Scope{Actions: []string{"**"}, Resources: []string{"a/../**", "**"}})
+		l.Scope = pick(t, identity.Scope{Actions: patterns(t, ":"), Resources: patterns(t, "/")}, identity.Scope{},
+			identity.Scope{Actions: []string{"**"}, Resources: []string{"a/../**", "**"}})
 	}
 	return l
 }

@@ -79,7 +79,11 @@ func (l law) attempts() *rapid.Generator[attempt] {
 			p = l.only(t, p)
 		}
 		requests := Requests(p)
-		for range rapid.IntRange(1, max(4, l.most)).Draw(t, "requests") {
+		n := 1
+		if chance(t, 90) {
+			n = max(3, l.most)
+		}
+		for range n {
 			x := trial{p: p, r: requests.Draw(t, "request")}
 			x.now = Moments(p, x.r).Draw(t, "now")
 			a.trials, a.tests = append(a.trials, x), append(a.tests, l.draw(t, x))
