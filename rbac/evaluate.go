@@ -555,7 +555,7 @@ func (e *evaluation) dynamicBars(bars []bar) []bar {
 		}
 	}
 	for i := range e.r.Activations {
-		if g := &e.r.Activations[i]; !g.NotAfter.IsZero() {
+		if g := &e.r.Activations[i]; g.ID != "" && !g.NotAfter.IsZero() {
 			if r := e.role(g.Role); r != nil {
 				bars = e.bar(bars, r, Dynamic, micros(g.NotBefore, always), micros(g.NotAfter, always), e.us)
 			}
