@@ -293,7 +293,8 @@ func (a attribute) any(m *matter) (v value) {
 	case subjectID:
 		return value{"", m.subject.ID, true}
 	case subjectKind:
-		return value{m.subject.Kind.String(), identity.ID{}, m.subject.Kind != 0}
+		kind := m.subject.Kind.String()
+		return value{kind, identity.ID{}, kind != "invalid"}
 	case subjectAttribute:
 		v.text, v.ok = m.subject.Attributes[a.name]
 	case resourceName:
