@@ -65,7 +65,7 @@ var objects = map[string]map[string]field{
 	"subject": {
 		"id": {cel.StringType, func(a *rbac.About) any { return id(a.Subject.ID) }},
 		"kind": {cel.StringType, func(a *rbac.About) any {
-			if a.Subject.Kind == 0 {
+			if a.Subject.Kind.String() == "invalid" {
 				return nil
 			}
 			return a.Subject.Kind.String()
