@@ -1,6 +1,7 @@
 package rbac
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -55,8 +56,9 @@ func (c *Compiled) Slice(role string) ([32]byte, error) {
 	for _, k := range c.closure(r) {
 		parts = append(parts, c.roles[k].digest[:])
 	}
-	for _, t := range c.touches[r.touches.from:r.touches.to] {
-		parts = append(parts, c.constraints[t.constraint].digest[:])
+	var limits [][]byte // sorted, for the order in which a policy lists them does not matter
+	for _, t := range c.touched(r) {
+		limits = append(limits, c.constraints[t.constraint].digest[:])
 	}
 	for _, l := range c.ceilings {
 		if c.leads(r, c.byName[l.Role]) {
@@ -64,10 +66,11 @@ func (c *Compiled) Slice(role string) ([32]byte, error) {
 			if err != nil {
 				return [32]byte{}, fmt.Errorf("rbac: ceiling %q: %w", l.ID, err)
 			}
-			parts = append(parts, b)
+			limits = append(limits, b)
 		}
 	}
-	return canon.Hash("bailiwick/rbac/slice/v2", parts...), nil
+	slices.SortFunc(limits, bytes.Compare)
+	return canon.Hash("bailiwick/rbac/slice/v2", append(parts, limits...)...), nil
 }
 
 // Digest returns a digest of the whole policy. The order in which a policy lists its rules does not matter to it. What

@@ -258,7 +258,7 @@ func (e *evaluation) past(until *int64) bool {
 		}
 	}
 	for _, x := range e.broken(bars, e.r.Subject.ID.Bytes(), e.us) {
-		if x.excused == 0 {
+		if x.broken {
 			return false
 		}
 		*until = min(*until, x.excused)

@@ -177,7 +177,7 @@ func (x *explainer) history() {
 		}
 		for _, b := range x.broken([]bar{{constraint: uint32(i), members: all}}, x.r.Subject.ID.Bytes(), x.us) {
 			switch {
-			case b.excused != 0:
+			case !b.broken:
 			case x.r.Past == nil:
 				x.say(Denies, "constraint/"+k.id, &x.r.Subject, nil, "needs to know what was done on %s before", x.r.Resource)
 			default:

@@ -236,6 +236,46 @@ func TestSliceIgnoresUnrelatedEdits(t *testing.T) {
 	}
 }
 
+// What a role may not have beside it is a part of its slice, in whatever order the policy lists it.
+func TestSliceIsOfConstraintsAndCeilings(t *testing.T) {
+	three := int64(3)
+	p := duties(rbac.Dynamic)
+	pay := func(action string) rbac.Permission {
+		return rbac.Permission{Actions: []string{action}, Resources: everywhere}
+	}
+	p.Constraints = append(p.Constraints,
+		rbac.Constraint{ID: "other", Kind: rbac.Static, Roles: []string{"requester", "other"}, Cardinality: 2},
+		rbac.Constraint{ID: "history", Kind: rbac.History, Permissions: []rbac.Permission{pay("request"), pay("approve")}, Cardinality: 2})
+	p.Ceilings = []rbac.Ceiling{{ID: "a", Role: "requester", AtOnce: &three}, {ID: "b", Role: "requester", PerDay: &three}}
+	slice := func(p rbac.Policy) [32]byte {
+		d, err := compile(t, p).Slice("lead")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	want := slice(p)
+	q := p
+	q.Constraints, q.Ceilings = slices.Clone(p.Constraints), slices.Clone(p.Ceilings)
+	slices.Reverse(q.Constraints)
+	slices.Reverse(q.Ceilings)
+	if slice(q) != want {
+		t.Error("the order matters")
+	}
+	for i := range p.Constraints {
+		q := p
+		if q.Constraints = slices.Delete(slices.Clone(p.Constraints), i, i+1); slice(q) == want {
+			t.Errorf("without constraint %s it is the same", p.Constraints[i].ID)
+		}
+	}
+	for i := range p.Ceilings {
+		q := p
+		if q.Ceilings = slices.Delete(slices.Clone(p.Ceilings), i, i+1); slice(q) == want {
+			t.Errorf("without ceiling %s it is the same", p.Ceilings[i].ID)
+		}
+	}
+}
+
 func leadsTo(p rbac.Policy, from, to string) bool {
 	i := slices.IndexFunc(p.Roles, func(r rbac.Role) bool { return r.Name == from })
 	return from == to || slices.ContainsFunc(p.Roles[i].Inherits, func(j string) bool { return leadsTo(p, j, to) })

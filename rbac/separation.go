@@ -172,7 +172,8 @@ type bar struct {
 	members    uint64 // what it has of the set
 	coming     uint64 // what it will have, if nothing ends before
 	begins     int64  // when the first of that begins; only if there is any
-	excused    int64  // until when it is not broken; 0 if it is
+	broken     bool
+	excused    int64 // until when it is not, if it is not
 }
 
 // bar adds what role r has of the sets of that kind, from one time to another.
@@ -208,13 +209,14 @@ func (b *base) broken(bars []bar, id idKey, us int64) []bar {
 		if bits.OnesCount64(x.members|x.coming) < k.cardinality {
 			continue
 		}
-		if bits.OnesCount64(x.members) < k.cardinality {
+		if x.broken = bits.OnesCount64(x.members) >= k.cardinality; !x.broken {
 			x.excused = x.begins
 		}
-		if len(k.exceptions) > 0 {
-			if until := k.exceptions[id]; us < until {
-				x.excused = max(x.excused, until)
+		if until, ok := k.exceptions[id]; ok && us < until {
+			if x.broken {
+				x.excused = until
 			}
+			x.broken, x.excused = false, max(x.excused, until)
 		}
 		kept = append(kept, x)
 	}
@@ -242,7 +244,7 @@ func (b *base) barred(bars []bar, r *role) (_ *constraint, excused int64) {
 			if t.constraint != x.constraint {
 				continue
 			}
-			if x.excused == 0 {
+			if x.broken {
 				return &b.constraints[x.constraint], 0
 			}
 			excused = min(excused, x.excused)
@@ -259,16 +261,18 @@ type Conflict struct {
 	Roles      []string // that it has them by, sorted
 }
 
-// Violations returns the static constraints that s breaks at now by what the policy assigns to it, and has no exception for. The zero time is any: all
-// that is assigned counts. An identity's groups and
-// attributes are known only to those who ask, and so it is for them to see whether a policy that is proposed, or a group that somebody is to
-// join, would break a constraint.
+// Violations returns the static constraints that s breaks at now by what the policy assigns to it, and has no exception for. At the zero time all that is
+// assigned counts, whenever it is in time, and no exception does. A nil s has nothing. An identity's groups and attributes are known only to
+// those who ask, and so it is for them to see whether a policy that is proposed, or a group that somebody is to join, would break a constraint.
 func (c *Compiled) Violations(s *Subject, now time.Time) (out []Conflict) {
 	if c.none() || s == nil {
 		return nil
 	}
 	var roles []uint32
 	us := now.UnixMicro()
+	if now.IsZero() {
+		us = never - 1 // after every exception
+	}
 	at := cursor{subject: s}
 	for l := c.next(&at); l != ""; l = c.next(&at) {
 		for i := range l.size() {
@@ -320,7 +324,7 @@ func (c *Compiled) conflicts(id idKey, kind ConstraintKind, roles []uint32, us i
 	}
 	for _, x := range c.broken(bars, id, us) {
 		k := &c.constraints[x.constraint]
-		if x.excused != 0 {
+		if !x.broken {
 			continue
 		}
 		v := Conflict{Constraint: k.id, Kind: k.kind}
@@ -365,7 +369,8 @@ func (c *Compiled) Historic(action, resource string) bool {
 	return false
 }
 
-// Ceilings returns the ceilings that activating the role counts towards, for an identity of the kind; for one that is invalid all of them.
+// Ceilings returns the ceilings that activating the role counts towards, for an identity of the kind; for one that is invalid
+// all of them. There are none for a role that is unknown, which cannot be activated.
 func (c *Compiled) Ceilings(role string, kind identity.Kind) (out []Ceiling) {
 	r := c.role(role)
 	if r == nil {

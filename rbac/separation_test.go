@@ -57,6 +57,13 @@ func TestLeadWhoInheritsRequesterCannotBeApprover(t *testing.T) {
 	if _, err := c.Eligible(&s, "approver", everywhere, rbactest.Base); !errors.Is(err, rbac.ErrNotEligible) {
 		t.Errorf("eligible: %v", err)
 	}
+	p.Constraints[0].Exceptions = []rbac.Exception{{Identity: alice, NotAfter: rbactest.Base.Add(time.Hour), Reason: "a test"}}
+	excused := compile(t, p)
+	for now, n := range map[time.Time]int{rbactest.Base: 0, rbactest.Base.Add(time.Hour): 1, {}: 1} { // the zero time knows no exception
+		if v := excused.Violations(&s, now); len(v) != n {
+			t.Errorf("with an exception, at %s: %+v", now, v)
+		}
+	}
 	if v := c.Violations(&s, rbactest.Base); len(v) != 1 || !slices.Equal(v[0].Members, []string{"requester", "approver"}) || !slices.Equal(v[0].Roles, []string{"approver", "lead"}) {
 		t.Errorf("%+v", v)
 	}

@@ -150,19 +150,7 @@ func withoutExpressions(p rbac.Policy) rbac.Policy {
 		}
 		return &out
 	}
-	p.Roles, p.Assignments, p.Denies, p.Protections = slices.Clone(p.Roles), slices.Clone(p.Assignments), slices.Clone(p.Denies), slices.Clone(p.Protections)
-	for i := range p.Roles {
-		p.Roles[i].When = without(p.Roles[i].When, true)
-	}
-	for i := range p.Assignments {
-		p.Assignments[i].When = without(p.Assignments[i].When, true)
-	}
-	for i := range p.Denies {
-		p.Denies[i].When = without(p.Denies[i].When, false)
-	}
-	for i := range p.Protections {
-		p.Protections[i].When = without(p.Protections[i].When, true)
-	}
+	p = withConditions(p, without)
 	return p
 }
 

@@ -242,19 +242,7 @@ func forStrength(_ *rapid.T, p rbac.Policy) rbac.Policy {
 		}
 		return &out
 	}
-	p.Roles, p.Assignments, p.Denies, p.Protections = slices.Clone(p.Roles), slices.Clone(p.Assignments), slices.Clone(p.Denies), slices.Clone(p.Protections)
-	for i := range p.Roles {
-		p.Roles[i].When = without(p.Roles[i].When, true)
-	}
-	for i := range p.Assignments {
-		p.Assignments[i].When = without(p.Assignments[i].When, true)
-	}
-	for i := range p.Denies {
-		p.Denies[i].When = without(p.Denies[i].When, false)
-	}
-	for i := range p.Protections {
-		p.Protections[i].When = without(p.Protections[i].When, true)
-	}
+	p = withConditions(p, without)
 	p.Protections = slices.DeleteFunc(p.Protections, func(x rbac.Protection) bool { return x.MFA == nil && x.When == nil })
 	return p
 }
@@ -480,4 +468,22 @@ func keepsNothing(t *rapid.T, x trial) test {
 		}
 		return ""
 	}
+}
+
+// withConditions returns p with every condition changed, which is told what it has to be for its rule to allow more.
+func withConditions(p rbac.Policy, change func(c *rbac.Condition, wanted bool) *rbac.Condition) rbac.Policy {
+	p.Roles, p.Assignments, p.Denies, p.Protections = slices.Clone(p.Roles), slices.Clone(p.Assignments), slices.Clone(p.Denies), slices.Clone(p.Protections)
+	for i := range p.Roles {
+		p.Roles[i].When = change(p.Roles[i].When, true)
+	}
+	for i := range p.Assignments {
+		p.Assignments[i].When = change(p.Assignments[i].When, true)
+	}
+	for i := range p.Denies {
+		p.Denies[i].When = change(p.Denies[i].When, false)
+	}
+	for i := range p.Protections {
+		p.Protections[i].When = change(p.Protections[i].When, true)
+	}
+	return p
 }
