@@ -57,12 +57,12 @@ type base struct {
 }
 
 type role struct {
+	closure span
+	guard   uint32
+	touches span
+	juniors span
 	name    string
 	digest  [32]byte // of the role as written
-	closure span
-	juniors span
-	touches span
-	guard   uint32
 }
 
 // A guard is what must hold besides.

@@ -11,13 +11,12 @@ import (
 // An evaluation is one request while it is decided. It lies on the stack, and so does what it needs of lists up to some length.
 type evaluation struct {
 	*Compiled
-	r      *Request
-	us     int64    // the time
-	action uint32   // the symbol of the action
-	hits   []uint32 // the patterns that match the resource
-	entry  uint32   // of the catalogue, from 1; 0 for none
-	aside  bool     // MFA is not asked for
-	last   grantedTo
+	r     *Request
+	us    int64    // the time
+	hits  []uint32 // the patterns that match the resource
+	entry uint32   // of the catalogue, from 1; 0 for none
+	aside bool     // MFA is not asked for
+	last  grantedTo
 }
 
 // grantedTo is what granted returned last for the subject at hand: many assignments of one role are asked about once.
@@ -64,13 +63,11 @@ func (c *Compiled) Evaluate(r *Request, now time.Time) Decision {
 		}
 	}
 	e := evaluation{Compiled: c, r: r, us: now.UnixMicro()}
-	if e.action = c.actions.symbols.get(r.Action); e.action == 0 && canon.CheckName(r.Action, ':') != nil {
-		return Decision{}
-	}
-	var hits [16]uint32
-	var ok bool
-	if e.hits, ok = c.index.match(r.Resource, hits[:0]); !ok || len(e.hits) == 0 {
-		return Decision{}
+	if e.hits = c.index.named(r.Resource); e.hits == nil {
+		var hits [16]uint32
+		if e.hits, _ = c.index.walk(r.Resource, hits[:0]); len(e.hits) == 0 {
+			return Decision{}
+		}
 	}
 	bound, ok := e.forbidden()
 	if !ok {
@@ -118,6 +115,12 @@ func (e *evaluation) resource() *Resource {
 func (e *evaluation) holds(k *condition, s *Subject) (truth, int64) {
 	m := matter{e.r, s, e.resource(), e.us}
 	return k.holds(&m)
+}
+
+// acts reports whether the set of actions has that of the request. It has none that is no name: a set names names, and what it matches is checked.
+func (e *evaluation) acts(set uint32) bool {
+	s := &e.actions.sets[set]
+	return s.names(e.r.Action) || len(s.wild) > 0 && s.matches(e.r.Action) && canon.CheckName(e.r.Action, ':') == nil
 }
 
 // forbidden reports whether no deny and no past forbids the request, and until when that may be so.
@@ -187,7 +190,7 @@ func (e *evaluation) undeniedBy(selector uint32, s *Subject, of span, until *int
 		if p.owner != selector {
 			break
 		}
-		if !e.actions.sets[p.actions].match(e.action, e.r.Action) {
+		if !e.acts(p.actions) {
 			continue
 		}
 		k := e.denies[p.rule].when
@@ -224,12 +227,12 @@ func (e *evaluation) postings(of span, owner uint32) []posting {
 func (e *evaluation) past(until *int64) bool {
 	var few [8]bar
 	bars := few[:0] // constraints that the request is an act under, and the members that it and the past are
-	concern := func(action string, symbol uint32, first bool) {
+	concern := func(action string, first bool) {
 		for _, h := range e.hits {
 			s := e.index.patterns[h].acts
 		postings:
 			for _, p := range e.index.postings[s.from:s.to] {
-				if !e.actions.sets[p.actions].match(symbol, action) {
+				if !e.actions.sets[p.actions].has(action) {
 					continue
 				}
 				for i := range bars {
@@ -244,7 +247,7 @@ func (e *evaluation) past(until *int64) bool {
 			}
 		}
 	}
-	concern(e.r.Action, e.action, true)
+	concern(e.r.Action, true)
 	if len(bars) == 0 {
 		return true
 	}
@@ -254,7 +257,7 @@ func (e *evaluation) past(until *int64) bool {
 		}
 	} else {
 		for _, act := range e.r.Past.Actions {
-			concern(act, e.Compiled.actions.symbols.get(act), false)
+			concern(act, false)
 		}
 	}
 	for _, x := range e.broken(bars, e.r.Subject.ID.Bytes(), e.us) {
@@ -267,8 +270,9 @@ func (e *evaluation) past(until *int64) bool {
 }
 
 // granted returns whether and until when the permission is granted through t, for s.
-func (e *evaluation) granted(t *role, s *Subject) (held bool, end int64) {
-	closure := e.closure(t)
+func (e *evaluation) granted(place uint32, s *Subject) (held bool, end int64) {
+	t := &e.roles[place]
+	leads := t.closure.to - t.closure.from // to how many roles
 	plain := t.guard == 0 && len(e.protections) == 0
 	var outer way // what t and the protections ask for
 	for _, h := range e.hits {
@@ -278,10 +282,10 @@ func (e *evaluation) granted(t *role, s *Subject) (held bool, end int64) {
 			continue
 		}
 		all := e.index.postings[of.from:of.to]
-		if int(n) <= 2*len(closure) { // look for each of the postings' roles in the closure
+		if n <= 2*leads { // look for each of the postings' roles in the closure
 			for i := range all {
 				p := &all[i]
-				if !within(closure, p.owner) || !e.actions.sets[p.actions].match(e.action, e.r.Action) {
+				if p.owner != place && (leads == 1 || !within(e.closure(t), p.owner)) || !e.acts(p.actions) {
 					continue
 				}
 				if plain && e.roles[p.owner].guard == 0 {
@@ -293,12 +297,12 @@ func (e *evaluation) granted(t *role, s *Subject) (held bool, end int64) {
 			}
 			continue
 		}
-		for _, k := range closure {
+		for _, k := range e.closure(t) {
 			for _, p := range e.postings(of, k) {
 				if p.owner != k {
 					break
 				}
-				if !e.actions.sets[p.actions].match(e.action, e.r.Action) {
+				if !e.acts(p.actions) {
 					continue
 				}
 				if plain && e.roles[k].guard == 0 {
@@ -315,9 +319,6 @@ func (e *evaluation) granted(t *role, s *Subject) (held bool, end int64) {
 
 // within reports whether n is in the list, which is sorted.
 func within(list []uint32, n uint32) bool {
-	if len(list) == 1 {
-		return list[0] == n
-	}
 	lo, hi := 0, len(list)
 	for lo < hi {
 		if mid := int(uint(lo+hi) >> 1); list[mid] < n {
@@ -374,6 +375,9 @@ func (e *evaluation) met(g *guard, s *Subject) (bool, int64) {
 
 // usable reports whether rule i of l is in time, its scope matches and its condition is true, and until when.
 func (e *evaluation) usable(l list, i int, s *Subject) (bool, int64) {
+	if l.unrestricted(i) {
+		return true, never
+	}
 	if !l.inTime(i, e.us) || !scopeMatches(l.scope(i), e.r.Resource) {
 		return false, 0
 	}
@@ -391,9 +395,6 @@ func (e *evaluation) usable(l list, i int, s *Subject) (bool, int64) {
 
 // scopeMatches reports whether one of the patterns, which are joined by newlines, matches.
 func scopeMatches(scope, resource string) bool {
-	if scope == "**" {
-		return true
-	}
 	for {
 		for i := 0; ; i++ {
 			if i == len(scope) {
@@ -449,7 +450,7 @@ func (e *evaluation) via(place uint32, s *Subject, bars []bar, end int64) way {
 		end = min(end, excused)
 	}
 	if !e.last.known || e.last.role != place {
-		held, until := e.granted(t, s)
+		held, until := e.granted(place, s)
 		e.last = grantedTo{place, true, held, until}
 	}
 	held, until := e.last.held, e.last.end

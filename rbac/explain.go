@@ -32,7 +32,6 @@ func (c *Compiled) Explain(r *Request, now time.Time) Explanation {
 	if x.malformed() {
 		return x.out
 	}
-	x.action = c.actions.symbols.get(r.Action)
 	x.hits, _ = c.index.match(r.Resource, nil)
 	_, free := x.forbidden()
 	x.denials(&r.Subject)
@@ -107,7 +106,7 @@ func (x *explainer) denials(s *Subject) {
 				if p.owner != selector {
 					break
 				}
-				if !x.actions.sets[p.actions].match(x.action, x.r.Action) {
+				if !x.acts(p.actions) {
 					continue
 				}
 				d, path := &x.denies[p.rule], []string{how, "resource/" + x.index.patterns[h].text}
@@ -160,11 +159,10 @@ func (x *explainer) history() {
 				if p.owner != uint32(i) {
 					break
 				}
-				set := &x.actions.sets[p.actions]
-				if set.match(x.action, x.r.Action) {
+				if x.acts(p.actions) {
 					now |= 1 << p.rule
 				}
-				if x.r.Past != nil && slices.ContainsFunc(x.r.Past.Actions, func(a string) bool { return set.match(x.actions.symbols.get(a), a) }) {
+				if x.r.Past != nil && slices.ContainsFunc(x.r.Past.Actions, x.actions.sets[p.actions].has) {
 					all |= 1 << p.rule
 				}
 			}
@@ -248,7 +246,7 @@ func (x *explainer) holdsItself(role uint32) bool {
 			if p.owner != role {
 				break
 			}
-			if x.actions.sets[p.actions].match(x.action, x.r.Action) {
+			if x.acts(p.actions) {
 				return true
 			}
 		}
@@ -454,7 +452,7 @@ func (x *explainer) unassigned() {
 	for _, h := range x.hits {
 		s := x.index.patterns[h].grants
 		for _, p := range x.index.postings[s.from:s.to] {
-			if x.actions.sets[p.actions].match(x.action, x.r.Action) {
+			if x.acts(p.actions) {
 				best = min(best, int(p.owner))
 			}
 		}
@@ -537,7 +535,7 @@ func (x *explainer) requestable() {
 			if barred, _ := e.barred(bars, t); barred != nil {
 				continue
 			}
-			if held, _ := e.granted(t, s); held {
+			if held, _ := e.granted(l.role(i), s); held {
 				x.out.Requestable = append(x.out.Requestable, l.id(i))
 			}
 		}

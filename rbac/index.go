@@ -2,8 +2,8 @@ package rbac
 
 import (
 	"cmp"
+	"hash/maphash"
 	"math/bits"
-	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -22,25 +22,30 @@ type posting struct {
 
 // A pattern is a pattern of resources that rules have, and those rules, sorted by owner.
 type pattern struct {
-	text   string
-	grants span
-	denies span
-	acts   span
-	entry  uint32 // of the catalogue, from 1
+	text     string
+	grants   span
+	denies   span
+	acts     span
+	together span   // of one of the literals: what matches it
+	entry    uint32 // of the catalogue, from 1
 }
 
 // An index finds the patterns that match a resource by walking its segments, at a cost that does not depend on how many there are.
 type index struct {
-	symbols  symbols // literal segments
-	nodes    []node  // the first is where every pattern starts
-	edges    edges
-	prefixes []prefixes // of nodes, from 1
-	patterns []pattern  // from 1
+	seed     maphash.Seed // a secret, so that nobody who writes a part of a policy makes the rest slow
+	edges    table        // nodes, by those before them and their segments
+	nodes    []node       // the first is where every pattern starts
+	prefixes []prefixes   // of nodes, from 1
+	patterns []pattern    // from 1
 	postings []posting
+	literals table    // patterns without wildcards, by their texts
+	together []uint32 // patterns that match the same resource
 }
 
 // A node is where patterns that start with the same segments go on. Zero is none.
 type node struct {
+	text   string // the segment that led here from the node before, if that is literal
+	before uint32
 	star   uint32 // the node after "*"
 	rest   uint32 // the pattern that ends with "**" here
 	here   uint32 // the pattern that ends here
@@ -54,58 +59,62 @@ type prefixes struct {
 	next    []uint32
 }
 
-// edges is a hash table from a node and a symbol to the next node.
-type edges struct {
-	seed uint64   // a secret
-	keys []uint64 // zero is a free place; no key is zero, since no symbol is
-	next []uint32
+// A table has numbers from 1 on by hashes, a power of two of places of which at most half are taken: each number below the upper half of its hash.
+type table []uint64
+
+func newTable(entries int) table {
+	if entries == 0 {
+		return nil
+	}
+	return make(table, 1<<bits.Len(uint(2*entries-1)))
 }
 
-func edge(node, symbol uint32) uint64 { return uint64(node)<<32 | uint64(symbol) }
+func (t table) put(hash uint64, n uint32) {
+	mask := uint64(len(t) - 1)
+	i := hash & mask
+	for t[i] != 0 {
+		i = (i + 1) & mask
+	}
+	t[i] = hash>>32<<32 | uint64(n)
+}
 
-func (e *edges) get(key uint64) uint32 {
-	if len(e.keys) == 0 {
+// seek returns the next number that may have the hash, 0 if there is none, and where to go on after it; it starts at the hash.
+func (t table) seek(hash, at uint64) (n uint32, next uint64) {
+	for mask := uint64(len(t) - 1); ; at++ {
+		if x := t[at&mask]; x == 0 || (x^hash)>>32 == 0 {
+			return uint32(x), at + 1
+		}
+	}
+}
+
+// edge is the hash of a segment, of that hash, after a node.
+func edge(segment uint64, before uint32) uint64 { return segment ^ uint64(before)*0x9e3779b97f4a7c15 }
+
+// after returns the node after another and a segment, of that hash; 0 if there is none.
+func (x *index) after(before uint32, segment string, hash uint64) uint32 {
+	if len(x.edges) == 0 {
 		return 0
 	}
-	mask := uint64(len(e.keys) - 1)
-	for i := e.hash(key) & mask; ; i = (i + 1) & mask {
-		if e.keys[i] == key {
-			return e.next[i]
-		}
-		if e.keys[i] == 0 {
-			return 0
+	hash = edge(hash, before)
+	for n, at := x.edges.seek(hash, hash); n != 0; n, at = x.edges.seek(hash, at) {
+		if to := &x.nodes[n]; to.before == before && to.text == segment {
+			return n
 		}
 	}
-}
-
-func (e *edges) hash(key uint64) uint64 {
-	hi, lo := bits.Mul64(key^e.seed, 0x9e3779b97f4a7c15)
-	return hi ^ lo
-}
-
-func newEdges(m map[uint64]uint32) edges {
-	if len(m) == 0 {
-		return edges{}
-	}
-	size := 1 << bits.Len(uint(len(m)*5/4)) // a power of two
-	mask := uint64(size - 1)
-	e := edges{rand.Uint64(), make([]uint64, size), make([]uint32, size)}
-	for key, next := range m {
-		i := e.hash(key) & mask
-		for e.keys[i] != 0 {
-			i = (i + 1) & mask
-		}
-		e.keys[i], e.next[i] = key, next
-	}
-	return e
+	return 0
 }
 
 // An indexer makes an index.
 type indexer struct {
 	index
-	edges map[uint64]uint32
+	edges map[step]uint32
 	known map[string]uint32 // patterns
 	under [3][]under        // grants, denies, acts
+}
+
+type step struct {
+	before uint32
+	text   string
 }
 
 type under struct {
@@ -115,8 +124,8 @@ type under struct {
 
 func newIndexer() *indexer {
 	return &indexer{
-		index: index{nodes: make([]node, 1), prefixes: make([]prefixes, 1), patterns: make([]pattern, 1)},
-		edges: map[uint64]uint32{}, known: map[string]uint32{},
+		index: index{seed: maphash.MakeSeed(), nodes: make([]node, 1), prefixes: make([]prefixes, 1), patterns: make([]pattern, 1)},
+		edges: map[step]uint32{}, known: map[string]uint32{},
 	}
 }
 
@@ -161,11 +170,11 @@ func (x *indexer) step(at uint32, seg string) uint32 {
 		}
 		return p.next[i]
 	}
-	symbol := x.symbols.put(literal)
-	next := x.edges[edge(at, symbol)]
+	next := x.edges[step{at, literal}]
 	if next == 0 {
 		next = x.node()
-		x.edges[edge(at, symbol)] = next
+		x.nodes[next].text, x.nodes[next].before = literal, at
+		x.edges[step{at, literal}] = next
 	}
 	return next
 }
@@ -205,38 +214,86 @@ func (x *indexer) finish() index {
 			*[]*span{&p.grants, &p.denies, &p.acts}[kind] = s
 		}
 	}
-	x.index.edges = newEdges(x.edges)
-	x.nodes, x.patterns, x.postings = slices.Clip(x.nodes), slices.Clip(x.patterns), slices.Clip(x.postings)
 	x.index.nodes, x.index.patterns, x.index.postings = slices.Clone(x.nodes), slices.Clone(x.patterns), slices.Clone(x.postings)
+	x.index.edges = newTable(len(x.edges))
+	for e, n := range x.edges {
+		x.index.edges.put(edge(maphash.String(x.seed, e.text), e.before), n)
+	}
+	x.nameLiterals()
 	return x.index
+}
+
+// maxTogether is how many patterns may match one of literals: one that more match is found by walking, so that nothing is longer than the policy.
+const maxTogether = 4
+
+// nameLiterals has what matches the resources that a policy names as they are at hand: that they are canonical is known too.
+func (x *index) nameLiterals() {
+	var literals, hits []uint32
+	for p := range x.patterns {
+		of := &x.patterns[p]
+		if of.text == "" || strings.Contains(of.text, "*") {
+			continue
+		}
+		if hits, _ = x.walk(of.text, hits[:0]); len(hits) <= maxTogether {
+			from := uint32(len(x.together))
+			x.together = append(x.together, hits...)
+			of.together = span{from, uint32(len(x.together))}
+			literals = append(literals, uint32(p))
+		}
+	}
+	t := newTable(len(literals))
+	for _, p := range literals {
+		t.put(maphash.String(x.seed, x.patterns[p].text), p)
+	}
+	x.together, x.literals = slices.Clip(x.together), t
+}
+
+// named returns the patterns that match the resource, if that is one of the literals.
+func (x *index) named(resource string) []uint32 {
+	if len(x.literals) == 0 {
+		return nil
+	}
+	hash := maphash.String(x.seed, resource)
+	for n, at := x.literals.seek(hash, hash); n != 0; n, at = x.literals.seek(hash, at) {
+		if p := &x.patterns[n]; p.text == resource {
+			return x.together[p.together.from:p.together.to]
+		}
+	}
+	return nil
 }
 
 // match appends the patterns that match the resource to hits. If the resource is not canonical, ok is false.
 func (x *index) match(resource string, hits []uint32) (_ []uint32, ok bool) {
+	if named := x.named(resource); named != nil {
+		return append(hits, named...), true
+	}
+	return x.walk(resource, hits)
+}
+
+// walk is match by the segments of the resource.
+func (x *index) walk(resource string, hits []uint32) (_ []uint32, ok bool) {
 	if len(resource) > maxName {
-		return hits, false
+		return nil, false
 	}
 	var first, second [6]uint32
 	at, next := append(first[:0], 0), second[:0]
 	for start := 0; ; {
 		end, ok := canon.Segment(resource, start, '/')
 		if !ok {
-			return hits, false
+			return nil, false
 		}
 		seg := resource[start:end]
-		var symbol uint32
+		var hash uint64
 		if len(at) > 0 {
-			symbol = x.symbols.get(seg)
+			hash = maphash.String(x.seed, seg)
 		}
 		for _, n := range at {
 			node := &x.nodes[n]
 			if node.rest != 0 {
 				hits = append(hits, node.rest)
 			}
-			if symbol != 0 {
-				if to := x.edges.get(edge(n, symbol)); to != 0 {
-					next = append(next, to)
-				}
+			if to := x.after(n, seg, hash); to != 0 {
+				next = append(next, to)
 			}
 			if node.star != 0 {
 				next = append(next, node.star)
@@ -274,13 +331,12 @@ func (p *prefixes) match(seg string, next []uint32) []uint32 {
 
 // actions are the sets of actions that rules have.
 type actions struct {
-	symbols symbols // literal actions
-	sets    []actionSet
-	known   map[string]uint32 // while compiling: sets by their text
+	sets  []actionSet
+	known map[string]uint32 // while compiling: sets by their text
 }
 
 type actionSet struct {
-	literal []uint32 // sorted
+	literal []string // sorted
 	wild    []string
 }
 
@@ -297,24 +353,28 @@ func (a *actions) set(patterns []string) uint32 {
 			s.wild = append(s.wild, p)
 			continue
 		}
-		s.literal = append(s.literal, a.symbols.put(p))
+		s.literal = append(s.literal, p)
 	}
-	slices.Sort(s.literal)
 	a.known[text], a.sets = uint32(len(a.sets)), append(a.sets, s)
 	return a.known[text]
 }
 
-// match reports whether the set has the action, which has that symbol if it is literally in any set.
-func (s *actionSet) match(symbol uint32, action string) bool {
-	if symbol != 0 && len(s.literal) > 0 {
-		if len(s.literal) > 8 {
-			if _, found := slices.BinarySearch(s.literal, symbol); found {
-				return true
-			}
-		} else if slices.Contains(s.literal, symbol) {
+// names reports whether the set has the action literally.
+func (s *actionSet) names(action string) bool {
+	if len(s.literal) > 8 {
+		_, found := slices.BinarySearch(s.literal, action)
+		return found
+	}
+	for _, l := range s.literal {
+		if l == action {
 			return true
 		}
 	}
+	return false
+}
+
+// matches reports whether the set has the action by a wildcard.
+func (s *actionSet) matches(action string) bool {
 	for _, p := range s.wild {
 		if canon.MatchText(p, action, ':') {
 			return true
@@ -322,3 +382,6 @@ func (s *actionSet) match(symbol uint32, action string) bool {
 	}
 	return false
 }
+
+// has reports whether the set has the action.
+func (s *actionSet) has(action string) bool { return s.names(action) || s.matches(action) }

@@ -94,8 +94,8 @@ func TestTreeIsItsContents(t *testing.T) {
 	for range 50 {
 		want := map[idKey]list{}
 		var tree1 *tree[idKey]
-		for range 400 {
-			k := idKey{byte(rng.IntN(100))}
+		for range 800 {
+			k := idKey{byte(rng.IntN(200))}
 			l := pack([]rule{{id: "x", scope: "**", role: rng.Uint32N(3), notBefore: always, notAfter: never}})
 			if rng.IntN(3) == 0 {
 				l = ""

@@ -26,8 +26,8 @@ type rule struct {
 // The fixed part of a rule: its role, its mode and flags, where its texts start (condition, scope) and where its ID starts; and its bounds, if any
 // rule of the list has one.
 const (
-	unbounded  = 16
-	bounded    = 32
+	unbounded  = 4 // 16 bytes
+	bounded    = 5 // 32
 	digestSize = 32
 )
 
@@ -35,7 +35,8 @@ const (
 const (
 	conditional = 1 << 7 // the rule has a condition
 	withBounds  = 1 << 6 // the list's fixed parts have bounds
-	modeBits    = withBounds - 1
+	everywhere  = 1 << 5 // the scope is "**"
+	modeBits    = everywhere - 1
 )
 
 func u32(s list, at int) uint32 {
@@ -48,8 +49,8 @@ func i64(s list, at int) int64 {
 	return int64(uint64(u32(s, at)) | uint64(u32(s, at+4))<<32)
 }
 
-// fixed returns the size of a fixed part. The list is not empty.
-func (l list) fixed() int {
+// fixed returns the binary logarithm of the size of a fixed part. The list is not empty.
+func (l list) fixed() uint {
 	if l[4]&withBounds != 0 {
 		return bounded
 	}
@@ -61,37 +62,42 @@ func (l list) size() int {
 	if l == "" {
 		return 0
 	}
-	return int(u32(l, 8)) / l.fixed()
+	return int(u32(l, 8)) >> l.fixed()
 }
 
-func (l list) role(i int) uint32 { return u32(l, i*l.fixed()) }
-func (l list) mode(i int) Mode   { return Mode(l[i*l.fixed()+4] & modeBits) }
+func (l list) role(i int) uint32 { return u32(l, i<<l.fixed()) }
+func (l list) mode(i int) Mode   { return Mode(l[i<<l.fixed()+4] & modeBits) }
+
+// unrestricted reports whether rule i holds always and everywhere.
+func (l list) unrestricted(i int) bool {
+	return l[i<<l.fixed()+4]&(conditional|withBounds|everywhere) == everywhere
+}
 
 // inTime reports whether rule i is in time.
 func (l list) inTime(i int, us int64) bool {
 	if l[4]&withBounds == 0 {
 		return true
 	}
-	return i64(l, i*bounded+16) <= us && us < i64(l, i*bounded+24)
+	return i64(l, i<<bounded+16) <= us && us < i64(l, i<<bounded+24)
 }
 
 func (l list) notBefore(i int) int64 {
 	if l[4]&withBounds == 0 {
 		return always
 	}
-	return i64(l, i*bounded+16)
+	return i64(l, i<<bounded+16)
 }
 
 func (l list) notAfter(i int) int64 {
 	if l[4]&withBounds == 0 {
 		return never
 	}
-	return i64(l, i*bounded+24)
+	return i64(l, i<<bounded+24)
 }
 
 // cond returns the digest of the condition of rule i, or "".
 func (l list) cond(i int) string {
-	i *= l.fixed()
+	i <<= l.fixed()
 	if l[i+4]&conditional == 0 {
 		return ""
 	}
@@ -100,7 +106,7 @@ func (l list) cond(i int) string {
 }
 
 func (l list) scope(i int) string {
-	i *= l.fixed()
+	i <<= l.fixed()
 	at := u32(l, i+8)
 	if l[i+4]&conditional != 0 {
 		at += digestSize
@@ -111,9 +117,9 @@ func (l list) scope(i int) string {
 func (l list) id(i int) string {
 	end, fixed := len(l), l.fixed()
 	if i+1 < l.size() {
-		end = int(u32(l, (i+1)*fixed+8))
+		end = int(u32(l, (i+1)<<fixed+8))
 	}
-	return string(l[u32(l, i*fixed+12):end])
+	return string(l[u32(l, i<<fixed+12):end])
 }
 
 func (l list) at(i int) rule {
@@ -132,11 +138,11 @@ func (l list) rules() []rule {
 // pack returns the list of the rules.
 func pack(rules []rule) list {
 	rules = slices.SortedFunc(slices.Values(rules), func(a, b rule) int { return strings.Compare(a.id, b.id) })
-	fixed, flags := unbounded, byte(0)
+	fixed, flags := uint(unbounded), byte(0)
 	if slices.ContainsFunc(rules, func(r rule) bool { return r.notBefore != always || r.notAfter != never }) {
 		fixed, flags = bounded, withBounds
 	}
-	text := len(rules) * fixed
+	text := len(rules) << fixed
 	size := text
 	for _, r := range rules {
 		size += len(r.cond) + len(r.scope) + len(r.id)
@@ -146,6 +152,9 @@ func pack(rules []rule) list {
 		mode := byte(r.mode) | flags
 		if r.cond != "" {
 			mode |= conditional
+		}
+		if r.scope == "**" {
+			mode |= everywhere
 		}
 		id := text + len(r.cond) + len(r.scope)
 		b = binary.LittleEndian.AppendUint32(b, r.role)

@@ -361,7 +361,7 @@ func (c *Compiled) Historic(action, resource string) bool {
 	for _, h := range hits {
 		s := c.index.patterns[h].acts
 		for _, p := range c.index.postings[s.from:s.to] {
-			if c.actions.sets[p.actions].match(c.actions.symbols.get(action), action) {
+			if c.actions.sets[p.actions].has(action) {
 				return true
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"strings"
 )
@@ -24,13 +25,8 @@ type (
 // hash spreads keys evenly. It has no secret, so that equal contents make equal trees: who can choose many keys can make one leaf large, and slow to
 // change. Identities and groups are named by whoever assigns them anything.
 func (k idKey) hash() uint64 {
-	return mix(mix(binary.LittleEndian.Uint64(k[:8])) ^ binary.LittleEndian.Uint64(k[8:]))
-}
-
-func mix(x uint64) uint64 {
-	x = (x ^ x>>32) * 0xd6e8feb86659fd93
-	x = (x ^ x>>32) * 0xd6e8feb86659fd93
-	return x ^ x>>32
+	hi, lo := bits.Mul64(binary.LittleEndian.Uint64(k[:8])^0xd6e8feb86659fd93, binary.LittleEndian.Uint64(k[8:])^0x9e3779b97f4a7c15)
+	return hi ^ lo
 }
 
 func (k nameKey) hash() uint64 {
@@ -48,19 +44,22 @@ func (k idKey) appendTo(b []byte) []byte   { return append(b, k[:]...) }
 func (k nameKey) appendTo(b []byte) []byte { return append(b, k...) }
 
 const (
-	fanBits = 3
+	fanBits = 4
 	fan     = 1 << fanBits
-	leafMax = 24 // keys in a leaf, unless their hashes are the same
+	leafMax = 64 // keys in a leaf, unless their hashes are the same
 )
 
 // A tree maps keys to lists. It is never changed: put returns another one that shares all but a path with it. Its shape and its digest depend
 // on nothing but its contents. A nil tree is empty.
 type tree[K key[K]] struct {
-	kids    [fan]*tree[K] // by the next bits of their hash; none in a leaf
-	entries []entry[K]    // of a leaf, sorted by key; none in a branch
-	n       int           // keys in it
+	kids    [fan]*tree[K]  // by the next bits of their hash; none in a leaf
+	tags    [leafMax]uint8 // of a leaf: tag of each key's hash, so that one cache line says where a key can be
+	entries []entry[K]     // of a leaf, sorted by key; none in a branch
+	n       int            // keys in it
 	digest  [32]byte
 }
+
+func tag(hash uint64) uint8 { return uint8(hash >> 56) }
 
 type entry[K key[K]] struct {
 	key  K
@@ -69,17 +68,36 @@ type entry[K key[K]] struct {
 
 // get returns the list of k, which is empty if there is none.
 func (t *tree[K]) get(k K) list {
-	for h := k.hash(); t != nil; h >>= fanBits {
-		if len(t.entries) == 0 {
-			t = t.kids[h%fan]
-			continue
+	hash := k.hash()
+	for h := hash; t != nil; h >>= fanBits {
+		if len(t.entries) > 0 {
+			return t.find(k, tag(hash))
 		}
+		t = t.kids[h%fan]
+	}
+	return ""
+}
+
+// find returns the list of k, in a leaf.
+func (t *tree[K]) find(k K, tag uint8) list {
+	const ones = 0x0101010101010101
+	n := len(t.entries)
+	if n > leafMax {
 		for i := range t.entries {
 			if e := &t.entries[i]; e.key == k {
 				return e.list
 			}
 		}
-		break
+		return ""
+	}
+	for from := 0; from < n; from += 8 {
+		differ := binary.LittleEndian.Uint64(t.tags[from:]) ^ ones*uint64(tag)
+		same := (differ - ones) & ^differ & (ones << 7) // the high bit of each byte that is zero, and of some that are not
+		for ; same != 0; same &= same - 1 {
+			if i := from + bits.TrailingZeros64(same)/8; i < n && t.entries[i].key == k {
+				return t.entries[i].list
+			}
+		}
 	}
 	return ""
 }
@@ -141,8 +159,11 @@ func build[K key[K]](entries []entry[K], depth int) *tree[K] {
 
 func newLeaf[K key[K]](entries []entry[K]) *tree[K] {
 	t := &tree[K]{n: len(entries), entries: entries}
-	text := make([]byte, 0, 2048)
-	for _, e := range entries {
+	text := make([]byte, 0, 4096)
+	for i, e := range entries {
+		if i < leafMax {
+			t.tags[i] = tag(e.key.hash())
+		}
 		text = append(e.key.appendTo(text), 0) // no name has it, and IDs are all as long
 		text = binary.BigEndian.AppendUint64(text, uint64(len(e.list)))
 		text = append(text, e.list...)

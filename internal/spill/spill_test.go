@@ -69,6 +69,29 @@ func TestASorterKeepsTheOrderOfEqualKeys(t *testing.T) {
 	})
 }
 
+// A length that is no number is damage like any other.
+func TestALengthThatOverflowsIsDamage(t *testing.T) {
+	d := must(Open(""))
+	defer d.Close()
+	w := must(d.Create())
+	if err := w.Add(bytes.Repeat([]byte{0xff}, 20), nil); err != nil {
+		t.Fatal(err)
+	}
+	f := must(w.Close())
+	name := filepath.Join(d.path, f.Name)
+	is := must(os.ReadFile(name))
+	is[0] |= 0x80 // which makes the key's bytes a part of its length
+	is[1] |= 0x80
+	if err := os.WriteFile(name, is, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range d.Merge(f) {
+		if !errors.Is(err, ErrDamaged) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestNoDamageIsRead: whatever is done to a file, reading it to its end is an error.
 func TestNoDamageIsRead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -107,7 +107,7 @@ func (r *Reader) Next() (bool, error) {
 	}
 	var sizes [2]uint64
 	for i := range sizes {
-		n, err := binary.ReadUvarint(r.b)
+		n, err := r.size()
 		if err != nil || n > maxPart {
 			return false, r.damaged(err)
 		}
@@ -120,6 +120,18 @@ func (r *Reader) Next() (bool, error) {
 	r.Key, r.Value = r.buf[:sizes[0]:sizes[0]], r.buf[sizes[0]:]
 	r.read++
 	return true, nil
+}
+
+// size reads the length of a key or a value; what is no number, which the library has no error to tell by, is as good as a file that has ended.
+func (r *Reader) size() (uint64, error) {
+	b, err := r.b.Peek(binary.MaxVarintLen64)
+	n, read := binary.Uvarint(b)
+	if read > 0 {
+		_, err = r.b.Discard(read)
+	} else if len(b) == binary.MaxVarintLen64 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 func (r *Reader) end() error {
