@@ -41,7 +41,7 @@ func ParseCheckpoint(signed []byte, vkey string) (Checkpoint, error) {
 			return Checkpoint{}, fmt.Errorf("merkle: checkpoint of %s: malformed signature", v.Name())
 		}
 	}
-	cp, err := parseText(n.Text)
+	cp, err := ParseText(n.Text)
 	if err == nil && cp.Origin != v.Name() {
 		err = fmt.Errorf("its origin is %q", cp.Origin)
 	}
@@ -52,8 +52,9 @@ func ParseCheckpoint(signed []byte, vkey string) (Checkpoint, error) {
 	return cp, nil
 }
 
-// parseText reads the text of a checkpoint, whoever signed it.
-func parseText(text string) (cp Checkpoint, err error) {
+// ParseText reads the text of a checkpoint, which is what is signed, whoever signed it. The result has no Note. Extension lines are an error, and so is
+// every spelling but the canonical one.
+func ParseText(text string) (cp Checkpoint, err error) {
 	lines := strings.Split(text, "\n")
 	if len(lines) != 4 {
 		return cp, errors.New("not of three lines")

@@ -14,7 +14,7 @@ import (
 func TestOneErrorAtAnyStepLosesNothing(t *testing.T) {
 	shortSegments(t)
 	for gap := range rounds(t, 2) { // between the two; 0 is only one
-		for n := 0; ; n++ {
+		for n := 0; ; n += stride() {
 			dir := memoryDir(t)
 			if err := os.Mkdir(filepath.Join(dir, "mark"), 0o700); err != nil {
 				t.Fatal(err)

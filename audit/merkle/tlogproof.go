@@ -96,7 +96,7 @@ func (p TlogProof) unverified() (Checkpoint, error) {
 	if !errors.As(err, &unverified) {
 		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	cp, err := parseText(unverified.Note.Text)
+	cp, err := ParseText(unverified.Note.Text)
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}

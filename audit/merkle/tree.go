@@ -1,6 +1,7 @@
 package merkle
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
@@ -126,6 +127,26 @@ func (t *Tree) Inclusion(index uint64) (Proof, error) {
 		return nil, t.gone(err, index)
 	}
 	return p, nil
+}
+
+// Earlier returns what the log's checkpoint of a size was, as far as the tree tells: without a Note. A size that is not in the tree is an error.
+func (t *Tree) Earlier(size uint64) (Checkpoint, error) {
+	cp := Checkpoint{Origin: t.cp.Origin, Size: size, Root: sha256.Sum256(nil)}
+	if size > t.cp.Size {
+		return Checkpoint{}, t.r.fail(fmt.Errorf("size %d is beyond the size %d", size, t.cp.Size))
+	}
+	for rest, first := size, true; rest > 0; rest &= rest - 1 { // the subtrees of which it is made, the smallest first
+		level := bits.TrailingZeros64(rest)
+		h, err := t.node(level, rest>>level-1)
+		if err != nil {
+			return Checkpoint{}, t.gone(err, size)
+		}
+		if !first {
+			h = nodeHash(h, cp.Root)
+		}
+		cp.Root, first = h, false
+	}
+	return cp, nil
 }
 
 // Consistency returns the proof that the tree begins with the tree of old, for [VerifyConsistency]. If it does not, that is an error.

@@ -2,6 +2,7 @@ package merkle
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -237,6 +238,19 @@ func TestTreesOfAnySizeAreProven(t *testing.T) {
 		}
 		if err := VerifyConsistency(old, cp, p); err != nil {
 			t.Fatal(err)
+		}
+		earlier := rapid.SampledFrom([]uint64{0, 1, index, index + 1, size - 1, size}).Draw(t, "earlier")
+		was, err := tree.Earlier(earlier)
+		if earlier == 0 {
+			old = Checkpoint{Origin: logOrigin, Root: sha256.Sum256(nil)}
+		} else {
+			old = Checkpoint{Origin: logOrigin, Size: earlier, Root: u.root(earlier)}
+		}
+		if err != nil || was.Origin != old.Origin || was.Size != old.Size || was.Root != old.Root || was.Note != nil {
+			t.Fatalf("size %d: %v, %v", earlier, was, err)
+		}
+		if _, err := tree.Earlier(size + 1); err == nil {
+			t.Fatal("a size beyond")
 		}
 		indexes := rapid.SliceOfNDistinct(rapid.Uint64Range(0, size-1), 1, int(min(size, 9)), rapid.ID).Draw(t, "indexes")
 		slices.Sort(indexes)

@@ -27,6 +27,9 @@ func TestRecovery(t *testing.T) {
 	} {
 		t.Run(engine, func(t *testing.T) {
 			t.Run("directory", func(t *testing.T) {
+				if raced && engine != "SQLite" { // half of the four says as much about races
+					return
+				}
 				systemtest.TestRecovery(t, func(t testing.TB) *systemtest.Machine {
 					m := database(t).machine(t)
 					open := m.Open
@@ -38,6 +41,9 @@ func TestRecovery(t *testing.T) {
 				})
 			})
 			t.Run("database", func(t *testing.T) {
+				if raced && engine == "SQLite" {
+					return
+				}
 				systemtest.TestRecovery(t, func(t testing.TB) *systemtest.Machine { return database(t).machine(t) })
 			})
 		})

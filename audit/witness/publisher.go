@@ -1,0 +1,174 @@
+package witness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
+)
+
+// A PublisherConfig says what is published, and what that takes. Log, VerifierKey, Policy and Alarm are required.
+type PublisherConfig struct {
+	Log         merkle.Files
+	VerifierKey string // the log's
+	Policy      Policy // its witnesses with a URL are asked
+	// Alarm is told of each round that publishes nothing although there is something new, and of each witness that has seen more of the log, or another.
+	// It does not call the publisher.
+	Alarm func(error)
+	// Save keeps what is about to be published for Last of the next start; nil keeps nothing. An error is an alarm, and nothing is published.
+	Save func(ctx context.Context, signed []byte) error
+	Last []byte
+	HTTP *http.Client  // see [Client]
+	Wait time.Duration // for the answers of witnesses in one round; zero means five seconds
+}
+
+// A Publisher shows a log up to the last checkpoint that the quorum of a policy cosigned. It is [merkle.Files], and safe for concurrent use.
+type Publisher struct {
+	cfg    PublisherConfig
+	reader *merkle.Reader
+	client Client
+	round  sync.Mutex // one at a time
+
+	mu   sync.Mutex
+	last Verified
+}
+
+// NewPublisher returns a publisher. That Last is not what the policy accepts of this log is an error.
+func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
+	if cfg.Alarm == nil {
+		return nil, errors.New("witness: a publisher without an alarm")
+	}
+	reader, err := merkle.NewReader(cfg.Log, cfg.VerifierKey)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.Policy.accepting(); err != nil {
+		return nil, fmt.Errorf("witness: policy: %w", err)
+	}
+	if cfg.Wait <= 0 {
+		cfg.Wait = 5 * time.Second
+	}
+	p := &Publisher{cfg: cfg, reader: reader, client: Client{HTTP: cfg.HTTP}}
+	if cfg.Last != nil {
+		if p.last, err = p.verify(cfg.Last); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// verify checks that the log's key signed the checkpoint, and that the policy accepts it.
+func (p *Publisher) verify(signed []byte) (Verified, error) {
+	if _, err := merkle.ParseCheckpoint(signed, p.cfg.VerifierKey); err != nil {
+		return Verified{}, err
+	}
+	return p.cfg.Policy.Verify(signed)
+}
+
+// Published returns the last checkpoint that was published; it has no Note if none was.
+func (p *Publisher) Published() Verified {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+// ReadFile returns the last checkpoint that was published, as "checkpoint", and of everything else what the log has.
+func (p *Publisher) ReadFile(name string) ([]byte, error) {
+	if name != "checkpoint" {
+		return p.cfg.Log.ReadFile(name)
+	}
+	if last := p.Published(); last.Note != nil {
+		return bytes.Clone(last.Note), nil
+	}
+	return nil, fmt.Errorf("witness: nothing was published: %w", fs.ErrNotExist)
+}
+
+// Run publishes at once and then every so often, until the context is done.
+func (p *Publisher) Run(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(max(every, time.Millisecond))
+	defer tick.Stop()
+	for {
+		p.Publish(ctx) // an error was an alarm
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Publish has the log's checkpoint cosigned, if it is larger than the last one, and publishes it with all cosignatures if the policy accepts it. Of an error the
+// alarm was told too, but for a context that is done.
+func (p *Publisher) Publish(ctx context.Context) (Verified, error) {
+	p.round.Lock()
+	defer p.round.Unlock()
+	v, err := p.publish(ctx)
+	if err != nil && ctx.Err() == nil {
+		p.cfg.Alarm(err)
+	}
+	return v, err
+}
+
+func (p *Publisher) publish(ctx context.Context) (Verified, error) {
+	last := p.Published()
+	cp, err := p.reader.Checkpoint()
+	if err != nil {
+		return last, err
+	}
+	if last.Note != nil {
+		if err := p.reader.GoesOn(last.Checkpoint, cp); err != nil || cp.Size == last.Size {
+			return last, err
+		}
+	}
+	tree, err := p.reader.Tree(cp)
+	if err != nil {
+		return last, err
+	}
+	lines, err := p.collect(ctx, cp, tree)
+	now, ok, wrong := p.cfg.Policy.open(append(bytes.Clone(cp.Note), lines...))
+	switch {
+	case wrong != nil:
+		return last, errors.Join(wrong, err)
+	case !ok:
+		return last, errors.Join(fmt.Errorf("witness: log %s: size %d has no quorum, and is not published", cp.Origin, cp.Size), err)
+	}
+	if err != nil && ctx.Err() == nil && (errors.Is(err, merkle.ErrForked) || errors.Is(err, merkle.ErrRewound)) {
+		p.cfg.Alarm(err) // whatever the others say
+	}
+	if p.cfg.Save != nil {
+		if err := p.cfg.Save(ctx, bytes.Clone(now.Note)); err != nil {
+			return last, fmt.Errorf("witness: log %s: size %d is not published: %w", cp.Origin, cp.Size, err)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = now
+	return now, nil
+}
+
+// collect asks all witnesses at once, and returns the lines of those that have signed.
+func (p *Publisher) collect(ctx context.Context, cp merkle.Checkpoint, tree *merkle.Tree) (lines []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Wait)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, w := range p.cfg.Policy.witnesses {
+		if w.URL == "" {
+			continue
+		}
+		wg.Go(func() {
+			line, failed := p.client.Cosign(ctx, w, cp, tree)
+			mu.Lock()
+			defer mu.Unlock()
+			lines, err = append(lines, line...), errors.Join(err, failed)
+		})
+	}
+	wg.Wait()
+	return lines, err
+}
