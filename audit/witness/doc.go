@@ -24,6 +24,11 @@
 //
 // When a cosignature was made stands in it ([Cosignature]), and decides nothing here: a proof does not spoil.
 //
+// # Promises
+//
+// A receipt promises that an event is in the log by a deadline, and a credential can be believed for its sake before that. Whoever has believed one
+// hands it back: [Policy.Reconcile] finds where the events are, and convicts a log that broke its word.
+//
 // # Publishing
 //
 // A [Publisher] brings the checkpoints of a log before the witnesses of a policy, and what has their quorum it publishes. The log itself waits for nobody:
