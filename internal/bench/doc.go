@@ -22,6 +22,9 @@
 //     github.com/transparency-dev/merkle ("merkle") and golang.org/x/mod/sumdb/tlog ("tlog"), each with all nodes in memory.
 //   - Inspect: [audit.Store.VerifyState] of as many records as RECORDS says, with the whole log and with what the one before left.
 //   - Verify: the same proofs verified, from the leaf's bytes on.
+//   - Witness: a leaf more, and its checkpoint cosigned by witnesses over HTTP on this machine. The size is how many.
+//   - TlogProof: a saved .tlog-proof verified with a policy that asks for all of so many witnesses. The floor is as many Ed25519 signatures, the log's
+//     with them.
 //   - Decide, Heap and Assign: decisions by policy, which have a module of their own in the folder policy, with their own names and sizes.
 //
 // The size is the number of callers at the same time, or of grants or leaves. Each of many callers waits for its own answer before it asks again: p50-ms and

@@ -3,6 +3,7 @@ module github.com/bailiwick-go/bailiwick/internal/bench
 go 1.26.0
 
 require (
+	filippo.io/mldsa v1.0.0
 	github.com/bailiwick-go/bailiwick v0.0.0
 	github.com/google/uuid v1.6.0
 	github.com/jackc/pgx/v5 v5.12.0
