@@ -79,7 +79,7 @@ func (t *Clock) UnmarshalText(b []byte) error {
 	return fmt.Errorf("rbac: %q is not a time of day", b)
 }
 
-// A Comparison compares one attribute, by exactly one of the other members. An attribute is called
+// A Comparison compares one attribute, by one of the other members, or by AtLeast and AtMost together. An attribute is called
 //
 //	subject.id, subject.kind, subject.NAME       of the subject; NAME is one of [Subject.Attributes]
 //	resource.name, resource.sensitivity, resource.owner, resource.ownerGroup, resource.NAME   as [Resource] says
