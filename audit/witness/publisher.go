@@ -21,7 +21,7 @@ type PublisherConfig struct {
 	VerifierKey string // the log's
 	Policy      Policy // its witnesses with a URL are asked
 	// Alarm is told of each round that publishes nothing although there is something new, and of each witness that has seen more of the log, or another.
-	// It does not call the publisher.
+	// It is told one thing at a time, and does not call Publish.
 	Alarm func(error)
 	// Save keeps what is about to be published for Last of the next start; nil keeps nothing. An error is an alarm, and nothing is published.
 	Save func(ctx context.Context, signed []byte) error
