@@ -56,7 +56,7 @@ func ParseCheckpoint(signed []byte, vkey string) (Checkpoint, error) {
 // every spelling but the canonical one.
 func ParseText(text string) (cp Checkpoint, err error) {
 	lines := strings.Split(text, "\n")
-	if len(lines) != 4 {
+	if len(lines) != 4 || lines[0] == "" {
 		return cp, errors.New("not of three lines")
 	}
 	size, err := strconv.ParseUint(lines[1], 10, 64)

@@ -39,7 +39,7 @@ type Client struct {
 func endpoint(prefix, name string) (string, error) {
 	u, err := url.Parse(prefix)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", fmt.Errorf("%.80q is no submission prefix", prefix)
+		return "", errors.New("its URL is no submission prefix: http or https, without user, query and fragment") // which may be secret
 	}
 	return u.JoinPath(name).String(), nil
 }
@@ -49,7 +49,7 @@ func endpoint(prefix, name string) (string, error) {
 func (c *Client) Cosign(ctx context.Context, w Witness, cp merkle.Checkpoint, tree *merkle.Tree) (line []byte, err error) {
 	to, err := endpoint(w.URL, "add-checkpoint")
 	if err != nil {
-		return nil, fmt.Errorf("witness %s: %w", w.Name, err)
+		return nil, fmt.Errorf("witness %.80q: %w", w.Name, err)
 	}
 	known := w.Key.String() + "\n" + cp.Origin
 	c.mu.Lock()
@@ -70,7 +70,7 @@ func (c *Client) Cosign(ctx context.Context, w Witness, cp merkle.Checkpoint, tr
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("witness %s: log %s: %w", w.Name, cp.Origin, err)
+		return nil, fmt.Errorf("witness %.80q: log %s: %w", w.Name, cp.Origin, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,7 +133,7 @@ func (c *Client) ask(ctx context.Context, to string, w Witness, cp merkle.Checkp
 			return nil, 0, fmt.Errorf("%w: it has seen another at size %d: %.80q", merkle.ErrForked, old, answer)
 		}
 	}
-	return nil, 0, fmt.Errorf("it answers %s: %.80q", resp.Status, answer)
+	return nil, 0, fmt.Errorf("it answers %d: %.80q", resp.StatusCode, answer)
 }
 
 // signatureOf returns the key's line of an answer.
@@ -145,6 +145,9 @@ func signatureOf(k Key, cp merkle.Checkpoint, answer []byte) ([]byte, error) {
 	n, err := note.Open(slices.Concat(text, []byte("\n\n"), answer), note.VerifierList(k))
 	if err != nil {
 		return nil, fmt.Errorf("what it answers is no cosignature of its key: %w", err)
+	}
+	if _, err := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64); err != nil { // package note takes more than one spelling
+		return nil, errors.New("what it answers is malformed")
 	}
 	return []byte("— " + n.Sigs[0].Name + " " + n.Sigs[0].Base64 + "\n"), nil
 }

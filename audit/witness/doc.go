@@ -8,7 +8,7 @@
 //
 // A [Policy] says whose signatures make a checkpoint acceptable: logs, witnesses, and a quorum of these.
 //
-//	log <verifier key>
+//	log <verifier key> [<URL>]
 //	witness <name> <verifier key> [<submission prefix>]
 //	group <name> <number>|any|all <name>...
 //	quorum <name>|none
@@ -19,8 +19,8 @@
 // The zero Policy accepts nothing.
 //
 // Signatures of keys that the policy does not know are ignored. One that names a known key and does not verify makes the whole checkpoint
-// malformed, as signed-note says. Keys of witnesses are Ed25519 or ML-DSA-44 ones (types 0x04 and 0x06), and every verifier key has one spelling. A checkpoint
-// with extension lines is an error.
+// malformed, as signed-note says. Keys of logs are Ed25519 ones (type 0x01), those of witnesses Ed25519 or ML-DSA-44 ones (types 0x04 and 0x06), and
+// every verifier key has one spelling. A checkpoint with extension lines is an error.
 //
 // When a cosignature was made stands in it ([Cosignature]), and decides nothing here: a proof does not spoil.
 //
@@ -33,13 +33,14 @@
 //
 // A [Publisher] brings the checkpoints of a log before the witnesses of a policy, and what has their quorum it publishes. The log itself waits for nobody:
 // it grows, and is acknowledged, while no witness answers. But the files that a publisher shows stay at the last checkpoint that had a
-// quorum, and it cries out: closed to readers, not to writers. A witness that has seen more of the log than the log has, or another history,
-// is the worst that can be heard, and is said at once: [ErrRewound] and [ErrForked] of package merkle.
+// quorum, and it cries out: closed to readers, not to writers. Tiles and entries it shows as soon as the log has them. A witness that has seen more of
+// the log than the log has, or another history, is the worst that can be heard, and is said at once: [merkle.ErrRewound] and [merkle.ErrForked]. It is
+// what the witness says, without a proof.
 //
 // # Witnessing
 //
 // A [Server] is a witness for others' logs, as an [http.Handler]. What it has cosigned it commits to a store of its own before it answers, with an event
 // of [CosignedKind], and two requests for one log are decided one after the other, on however many nodes: so two departments witness each other, and
-// the log of each tells what it has seen of the other's. What a store cannot know, it cannot either: a witness whose database and
-// log were both set back cosigns again what it had seen past.
+// the log of each tells what it has seen of the other's. What a store cannot know, it cannot either: a witness whose database was set back while it was
+// down, behind what [audit.Store.Recall] reads of its log, or with it, cosigns again what it had seen past.
 package witness

@@ -158,8 +158,11 @@ func (k Key) message(text string, at uint64) ([]byte, error) {
 // A Cosignature says that a witness saw the log at the checkpoint, and nothing larger of it.
 type Cosignature struct {
 	Witness string    // the name that it signs under
-	Time    time.Time // when, in UTC, by the witness's clock; not what the log's size at that time was
+	Time    time.Time // when, in UTC, by the witness's clock; not what the log's size at that time was; 9999 is that year or later
 }
+
+// lastSecond is the last that formats of time know. Package time takes those that are much later for some of long ago.
+const lastSecond = 253402300799
 
 // A cosigner signs as a witness.
 type cosigner struct {

@@ -17,9 +17,10 @@ import (
 
 // Limits of a policy.
 const (
-	maxPolicy = 1 << 20 // bytes
-	maxNamed  = 256     // witnesses and groups; and logs
-	maxNote   = 1 << 18 // bytes of a checkpoint
+	maxPolicy    = 1 << 20 // bytes
+	maxNamed     = 256     // witnesses and groups; and logs
+	maxWitnesses = 64      // all of which can sign one checkpoint, whatever their keys and names
+	maxNote      = 1 << 18 // bytes of a checkpoint
 )
 
 // A Witness is one that a policy knows.
@@ -43,7 +44,8 @@ type group struct {
 	members []int
 }
 
-// ParsePolicy reads a policy (c2sp.org/tlog-policy), as the package's documentation lays down. The error names the line.
+// ParsePolicy reads a policy (c2sp.org/tlog-policy), as the package's documentation lays down. The error names the line. More than 64 witnesses are one, for
+// a checkpoint that all of them sign would be too large.
 func ParsePolicy(text []byte) (Policy, error) {
 	if len(text) > maxPolicy {
 		return Policy{}, fmt.Errorf("witness: a policy of over %d bytes", maxPolicy)
@@ -140,7 +142,10 @@ func (p *parser) name(name string) error {
 func (p *parser) witness(words []string) error {
 	key, err := ParseKey(words[1])
 	if err == nil {
-		err = p.taken("witness "+words[0], key.name, key.public)
+		err = p.taken(fmt.Sprintf("witness %.80q", words[0]), key.name, key.public)
+	}
+	if err == nil && len(p.witnesses) == maxWitnesses {
+		err = errors.New("too many witnesses")
 	}
 	if err == nil && words[2] != "" {
 		_, err = endpoint(words[2], "add-checkpoint")
@@ -240,7 +245,7 @@ type Verified struct {
 func (p Policy) Verify(signed []byte) (Verified, error) {
 	v, ok, err := p.open(signed)
 	if err == nil && !ok {
-		err = fmt.Errorf("witness: checkpoint of %s at size %d: no quorum: %d cosignatures", v.Origin, v.Size, len(v.Cosignatures))
+		err = fmt.Errorf("witness: checkpoint of %.80q at size %d: no quorum: %d cosignatures", v.Origin, v.Size, len(v.Cosignatures))
 	}
 	if err != nil {
 		return Verified{}, err
@@ -278,7 +283,7 @@ func (p *Policy) open(signed []byte) (v Verified, quorum bool, err error) {
 	if len(p.logs) > 0 {
 		i := slices.IndexFunc(p.logs, func(vkey string) bool { return strings.HasPrefix(vkey, v.Origin+"+") })
 		if i < 0 {
-			return wrong(fmt.Errorf("of %q, a log that the policy does not know", v.Origin))
+			return wrong(fmt.Errorf("of %.80q, a log that the policy does not know", v.Origin))
 		}
 		if v.Checkpoint, err = merkle.ParseCheckpoint(signed, p.logs[i]); err != nil {
 			return wrong(err)
@@ -293,7 +298,7 @@ func (p *Policy) open(signed []byte) (v Verified, quorum bool, err error) {
 		}
 		at, _ := stamp(sig[4:])
 		by[i] = true
-		v.Cosignatures = append(v.Cosignatures, Cosignature{s.Name, time.Unix(int64(at), 0).UTC()})
+		v.Cosignatures = append(v.Cosignatures, Cosignature{s.Name, time.Unix(int64(min(at, lastSecond)), 0).UTC()})
 	}
 	return v, p.holds(by), nil
 }

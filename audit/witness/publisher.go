@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,7 +21,7 @@ type PublisherConfig struct {
 	VerifierKey string // the log's
 	Policy      Policy // its witnesses with a URL are asked
 	// Alarm is told of each round that publishes nothing although there is something new, and of each witness that has seen more of the log, or another.
-	// It does not call the publisher.
+	// It is told one thing at a time, and does not call Publish.
 	Alarm func(error)
 	// Save keeps what is about to be published for Last of the next start; nil keeps nothing. An error is an alarm, and nothing is published.
 	Save func(ctx context.Context, signed []byte) error
@@ -39,7 +41,7 @@ type Publisher struct {
 	last Verified
 }
 
-// NewPublisher returns a publisher. That Last is not what the policy accepts of this log is an error.
+// NewPublisher returns a publisher. That Last is not what the policy accepts of this log is an error, and so is a policy that names other logs only.
 func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
 	if cfg.Alarm == nil {
 		return nil, errors.New("witness: a publisher without an alarm")
@@ -50,6 +52,9 @@ func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
 	}
 	if err := cfg.Policy.accepting(); err != nil {
 		return nil, fmt.Errorf("witness: policy: %w", err)
+	}
+	if logs := cfg.Policy.logs; len(logs) > 0 && !slices.Contains(logs, cfg.VerifierKey) {
+		return nil, errors.New("witness: the policy does not know the log that is to be published")
 	}
 	if cfg.Wait <= 0 {
 		cfg.Wait = 5 * time.Second
@@ -75,18 +80,21 @@ func (p *Publisher) verify(signed []byte) (Verified, error) {
 func (p *Publisher) Published() Verified {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.last
+	last := p.last
+	last.Note, last.Cosignatures = bytes.Clone(last.Note), slices.Clone(last.Cosignatures)
+	return last
 }
 
-// ReadFile returns the last checkpoint that was published, as "checkpoint", and of everything else what the log has.
+// ReadFile returns the last checkpoint that was published, as "checkpoint", and the log's tiles and entries: also those after the checkpoint, as soon as the
+// log has them. Nothing else is a file of it.
 func (p *Publisher) ReadFile(name string) ([]byte, error) {
-	if name != "checkpoint" {
+	if strings.HasPrefix(name, "tile/") && fs.ValidPath(name) { // by no other name is it the log's own checkpoint
 		return p.cfg.Log.ReadFile(name)
 	}
-	if last := p.Published(); last.Note != nil {
-		return bytes.Clone(last.Note), nil
+	if last := p.Published(); name == "checkpoint" && last.Note != nil {
+		return last.Note, nil
 	}
-	return nil, fmt.Errorf("witness: nothing was published: %w", fs.ErrNotExist)
+	return nil, fmt.Errorf("witness: nothing was published as %.80q: %w", name, fs.ErrNotExist)
 }
 
 // Run publishes at once and then every so often, until the context is done.
@@ -103,19 +111,25 @@ func (p *Publisher) Run(ctx context.Context, every time.Duration) {
 	}
 }
 
-// Publish has the log's checkpoint cosigned, if it is larger than the last one, and publishes it with all cosignatures if the policy accepts it. Of an error the
-// alarm was told too, but for a context that is done.
+// Publish has the log's checkpoint cosigned, if it is larger than the last one, and publishes it with all cosignatures if the policy accepts it. It returns what is
+// published by then, also with an error. Of that the alarm was told too, unless the context is done; of [merkle.ErrRewound] and [merkle.ErrForked] even then.
 func (p *Publisher) Publish(ctx context.Context) (Verified, error) {
 	p.round.Lock()
 	defer p.round.Unlock()
-	v, err := p.publish(ctx)
-	if err != nil && ctx.Err() == nil {
+	v, err := p.publish(ctx, 2)
+	if err != nil && (ctx.Err() == nil || worst(err)) {
 		p.cfg.Alarm(err)
 	}
 	return v, err
 }
 
-func (p *Publisher) publish(ctx context.Context) (Verified, error) {
+// worst reports whether the log is not what it was.
+func worst(err error) bool {
+	return errors.Is(err, merkle.ErrForked) || errors.Is(err, merkle.ErrRewound)
+}
+
+// publish does that, and so often again if the log has grown meanwhile: then a witness may have seen more of it from somebody else.
+func (p *Publisher) publish(ctx context.Context, again int) (Verified, error) {
 	last := p.Published()
 	cp, err := p.reader.Checkpoint()
 	if err != nil {
@@ -131,6 +145,11 @@ func (p *Publisher) publish(ctx context.Context) (Verified, error) {
 		return last, err
 	}
 	lines, err := p.collect(ctx, cp, tree)
+	if again > 0 && ctx.Err() == nil && errors.Is(err, merkle.ErrRewound) && !errors.Is(err, merkle.ErrForked) {
+		if now, failed := p.reader.Checkpoint(); failed == nil && now.Size > cp.Size {
+			return p.publish(ctx, again-1)
+		}
+	}
 	now, ok, wrong := p.cfg.Policy.open(append(bytes.Clone(cp.Note), lines...))
 	switch {
 	case wrong != nil:
@@ -138,7 +157,7 @@ func (p *Publisher) publish(ctx context.Context) (Verified, error) {
 	case !ok:
 		return last, errors.Join(fmt.Errorf("witness: log %s: size %d has no quorum, and is not published", cp.Origin, cp.Size), err)
 	}
-	if err != nil && ctx.Err() == nil && (errors.Is(err, merkle.ErrForked) || errors.Is(err, merkle.ErrRewound)) {
+	if worst(err) {
 		p.cfg.Alarm(err) // whatever the others say
 	}
 	if p.cfg.Save != nil {
@@ -147,9 +166,9 @@ func (p *Publisher) publish(ctx context.Context) (Verified, error) {
 		}
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.last = now
-	return now, nil
+	p.mu.Unlock()
+	return p.Published(), nil
 }
 
 // collect asks all witnesses at once, and returns the lines of those that have signed.

@@ -33,7 +33,7 @@ type ServerConfig struct {
 	Name  string          // of the witness, a URL without a scheme
 	Keys  []crypto.Signer // each signs: Ed25519 or ML-DSA-44 ([filippo.io/mldsa]), one of each at most, and for nothing but this
 	Logs  []string        // verifier keys of the logs
-	Store *audit.Store
+	Store *audit.Store    // to which its log was told ([audit.Store.Recall]): one that was not takes a database that was set back for the truth
 }
 
 // A Server is a witness (c2sp.org/tlog-witness): POST add-checkpoint, and GET <SHA-256 of an origin>/checkpoint, below whatever prefix was taken
@@ -197,8 +197,12 @@ func (s *Server) cosign(ctx context.Context, body string) (lines string, err err
 	if before.Size != old {
 		return "", refuse(http.StatusConflict, strconv.FormatUint(before.Size, 10))
 	}
+	n.UnverifiedSigs = nil // anybody can have written them
+	if cp.Note, err = note.Sign(n); err != nil {
+		return "", err
+	}
 	if err := merkle.VerifyConsistency(before, cp, proof); err != nil {
-		if old == cp.Size {
+		if old == cp.Size && before.Root != cp.Root { // whatever the proof is
 			err = s.keepFork(ctx, row.Value.Note, cp)
 			if err != nil {
 				return "", err
@@ -206,19 +210,14 @@ func (s *Server) cosign(ctx context.Context, body string) (lines string, err err
 		}
 		return "", refuse(http.StatusUnprocessableEntity, "not consistent with what was seen")
 	}
-	n.UnverifiedSigs = nil
 	lines, err = s.sign(n)
-	if err != nil {
-		return "", err
-	}
-	logged, err := note.Sign(n)
 	if err != nil {
 		return "", err
 	}
 	if row.Version > 0 && before.Size == cp.Size {
 		err = s.store.Confirm(ctx, s.seen.Read(row))
 	} else {
-		row.ID, row.Value = id, seen{origin, cp.Size, cp.Root.String(), string(logged) + lines}
+		row.ID, row.Value = id, seen{origin, cp.Size, cp.Root.String(), string(cp.Note) + lines}
 		ev := s.store.NewEvent(CosignedKind, audit.Actor{}, audit.EventID{})
 		ev.Fields = fields(cp)
 		err = s.store.Commit(ctx, audit.Tx{Writes: []audit.Write{s.seen.Put(row, ev)}})
@@ -241,6 +240,9 @@ func fields(cp merkle.Checkpoint) map[string]string {
 // sign returns the lines of all keys.
 func (s *Server) sign(n *note.Note) (lines string, err error) {
 	now := uint64(s.store.Now().Unix())
+	if s.store.Jumped() { // nobody would believe the time
+		return "", audit.ErrClock
+	}
 	for _, k := range s.keys {
 		k.at = now
 		signed, err := note.Sign(&note.Note{Text: n.Text}, k)
