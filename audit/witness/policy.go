@@ -241,11 +241,15 @@ type Verified struct {
 	Cosignatures []Cosignature // of witnesses that the policy knows, each once, in the order in which they signed
 }
 
-// Verify checks that the checkpoint is of a log that the policy names, if it names any, and that the quorum cosigned it.
+// ErrNoQuorum means that everything about a checkpoint is right, but that too few witnesses have cosigned it.
+var ErrNoQuorum = errors.New("no quorum")
+
+// Verify checks that the checkpoint is of a log that the policy names, if it names any, and that the quorum cosigned it. The
+// error wraps [ErrNoQuorum] if that is all that is missing.
 func (p Policy) Verify(signed []byte) (Verified, error) {
 	v, ok, err := p.open(signed)
 	if err == nil && !ok {
-		err = fmt.Errorf("witness: checkpoint of %.80q at size %d: no quorum: %d cosignatures", v.Origin, v.Size, len(v.Cosignatures))
+		err = fmt.Errorf("witness: checkpoint of %.80q at size %d with %d cosignatures: %w", v.Origin, v.Size, len(v.Cosignatures), ErrNoQuorum)
 	}
 	if err != nil {
 		return Verified{}, err

@@ -155,7 +155,7 @@ func (p *Publisher) publish(ctx context.Context, again int) (Verified, error) {
 	case wrong != nil:
 		return last, errors.Join(wrong, err)
 	case !ok:
-		return last, errors.Join(fmt.Errorf("witness: log %s: size %d has no quorum, and is not published", cp.Origin, cp.Size), err)
+		return last, errors.Join(fmt.Errorf("witness: log %s: size %d is not published: %w", cp.Origin, cp.Size, ErrNoQuorum), err)
 	}
 	if worst(err) {
 		p.cfg.Alarm(err) // whatever the others say
