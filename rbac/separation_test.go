@@ -292,3 +292,34 @@ func TestSensitivityOfAScopeIsTheHighestWithinIt(t *testing.T) {
 		t.Error("nothing is not critical")
 	}
 }
+
+// A constraint is one of two kinds of members, at the cardinality that they can have, and at no other.
+func TestConstraintsAreRefusedAtTheirBounds(t *testing.T) {
+	members := func(n int) (roles []string, permissions []rbac.Permission, all []rbac.Role) {
+		for i := range n {
+			name := fmt.Sprint("r", i)
+			p := rbac.Permission{Actions: []string{"a"}, Resources: []string{name}}
+			roles, permissions = append(roles, name), append(permissions, p)
+			all = append(all, rbac.Role{Name: name, Permissions: []rbac.Permission{p}})
+		}
+		return roles, permissions, all
+	}
+	for _, n := range []int{0, 1, 2, 3, 63, 64, 65} {
+		roles, permissions, all := members(max(n, 1))
+		roles, permissions = roles[:n], permissions[:n]
+		for _, cardinality := range []int{-1, 0, 1, 2, 3, n - 1, n, n + 1} {
+			for kind := range rbac.History + 2 {
+				for _, both := range []rbac.Constraint{{Roles: roles}, {Permissions: permissions}, {Roles: roles, Permissions: permissions}} {
+					k := both
+					k.ID, k.Kind, k.Cardinality = "k", kind, cardinality
+					_, err := rbac.Compile(rbac.Policy{Roles: all, Constraints: []rbac.Constraint{k}})
+					ok := kind > 0 && kind <= rbac.History && n >= 2 && n <= 64 && cardinality >= 2 && cardinality <= n &&
+						(len(k.Roles) == 0 || len(k.Permissions) == 0) && (kind != rbac.History || len(k.Roles) == 0)
+					if (err == nil) != ok {
+						t.Fatalf("kind %d, %d roles, %d permissions, cardinality %d: %v", kind, len(k.Roles), len(k.Permissions), cardinality, err)
+					}
+				}
+			}
+		}
+	}
+}

@@ -263,6 +263,63 @@ func TestPatternContainsWhatItMatches(t *testing.T) {
 	}
 }
 
+// A list matches what one of its patterns matches, contains what one contains, and overlaps where one does; an empty one does nothing of it.
+func TestPatternsAreAlternatives(t *testing.T) {
+	texts := []string{"a", "b", "a/*", "a/**", "b/x*", "*", "**"}
+	names := []string{"a", "b", "c", "a/x", "b/x", "b/xy", "a/b/c"}
+	var lists [][]string
+	for i, p := range texts {
+		lists = append(lists, []string{p})
+		for _, q := range texts[i:] {
+			lists = append(lists, []string{p, q})
+		}
+	}
+	if _, err := ParsePatterns(nil, '/'); err == nil || MatchAny(nil, "a", '/') || Patterns(nil).Match("a") || Patterns(nil).Contains(nil) {
+		t.Error("no pattern is one")
+	}
+	for _, bad := range [][]string{{"a", "a//b"}, {"a//b", "a"}, {"**/a"}} {
+		if _, err := ParsePatterns(bad, '/'); err == nil || MatchAny(bad, "a", '/') {
+			t.Error(bad)
+		}
+	}
+	parse := func(list []string) Patterns {
+		ps, err := ParsePatterns(list, '/')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ps
+	}
+	for _, list := range lists {
+		ps := parse(list)
+		for _, name := range names {
+			want := false
+			for _, p := range ps {
+				want = want || p.Match(name)
+			}
+			if ps.Match(name) != want || MatchAny(list, name, '/') != want {
+				t.Errorf("%q and %q", list, name)
+			}
+		}
+		if ps.Contains(nil) || Patterns(nil).Contains(ps) || ps.Overlaps(nil) {
+			t.Errorf("%q and no pattern", list)
+		}
+		for _, other := range lists {
+			qs := parse(other)
+			contains, overlaps := true, false
+			for _, q := range qs {
+				held := false
+				for _, p := range ps {
+					held, overlaps = held || p.Contains(q), overlaps || p.Overlaps(q)
+				}
+				contains = contains && held
+			}
+			if ps.Contains(qs) != contains || ps.Overlaps(qs) != overlaps {
+				t.Errorf("%q and %q", list, other)
+			}
+		}
+	}
+}
+
 func TestCheckName(t *testing.T) {
 	for good, names := range map[bool][]string{
 		true:  {"a", "a/B/0", "._-@+=~:", "...", "a.b", strings.Repeat("a", maxName)},
