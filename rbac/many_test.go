@@ -2,6 +2,7 @@ package rbac_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bailiwick-go/bailiwick/identity"
 	"github.com/bailiwick-go/bailiwick/rbac"
 	"github.com/bailiwick-go/bailiwick/rbac/rbactest"
 )
@@ -279,4 +281,71 @@ func TestSliceIsOfConstraintsAndCeilings(t *testing.T) {
 func leadsTo(p rbac.Policy, from, to string) bool {
 	i := slices.IndexFunc(p.Roles, func(r rbac.Role) bool { return r.Name == from })
 	return from == to || slices.ContainsFunc(p.Roles[i].Inherits, func(j string) bool { return leadsTo(p, j, to) })
+}
+
+// TestManyRolesOfOnePattern: whether a pattern is held by more roles than a subject's role leads to, or by fewer, and how many actions a permission lists, makes no
+// difference.
+func TestManyRolesOfOnePattern(t *testing.T) {
+	seed := rand.Uint64()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	patterns, resources := []string{"a/**", "a/x", "a/*", "**", "b"}, []string{"a/x", "a/y", "a/x/y", "b", "c"}
+	allowed := 0
+	for range 60 {
+		var p rbac.Policy
+		roles := 2 + rng.IntN(40)
+		for i := range roles {
+			role := rbac.Role{Name: fmt.Sprintf("r%02d", rng.IntN(100)*100+i)}
+			for range 1 + rng.IntN(3) {
+				actions := []string{"read"}
+				switch rng.IntN(4) {
+				case 0:
+					for n := range 8 + rng.IntN(3) {
+						actions = append(actions, fmt.Sprint("act", n))
+					}
+				case 1:
+					actions = []string{"act*", "write"}
+				case 2:
+					actions = []string{"write", "act7"}
+				}
+				role.Permissions = append(role.Permissions, rbac.Permission{Actions: actions, Resources: []string{patterns[rng.IntN(len(patterns))]}})
+			}
+			if rng.IntN(3) == 0 {
+				role.MFA = &rbac.MFA{AAL: identity.AAL2, MaxAge: rbac.Duration(time.Hour)}
+			}
+			for _, j := range rng.Perm(i)[:min(i, rng.IntN(4))] {
+				role.Inherits = append(role.Inherits, p.Roles[j].Name)
+			}
+			p.Roles = append(p.Roles, role)
+		}
+		var users []identity.ID
+		for n := range 6 {
+			users = append(users, identity.MustParseID(fmt.Sprintf("00000000-0000-4000-8000-%012d", n+1)))
+			for k := range 1 + rng.IntN(2) {
+				p.Assignments = append(p.Assignments, rbac.Assignment{ID: fmt.Sprint("a", n, "-", k), Identity: users[n],
+					Role: p.Roles[rng.IntN(roles)].Name, Scope: []string{patterns[rng.IntN(len(patterns))]}, Mode: rbac.Active})
+			}
+		}
+		c, err := rbac.Compile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Unix(1_700_000_000, 0)
+		for range 200 {
+			r := rbac.Request{Subject: rbac.Subject{ID: users[rng.IntN(6)]}, Resource: resources[rng.IntN(len(resources))],
+				Action: []string{"read", "write", "act7", "act8", "act9", "other"}[rng.IntN(6)]}
+			r.Context.AAL, r.Context.AuthenticatedAt = []identity.AAL{identity.AAL1, identity.AAL2}[rng.IntN(2)], now
+			got, want := c.Evaluate(&r, now), rbactest.Reference(p, &r, now)
+			if got.Allowed != want.Allowed || !got.NotAfter.Equal(want.NotAfter) {
+				policy, _ := json.Marshal(p)
+				request, _ := json.Marshal(r)
+				t.Fatalf("seed %d: %s\nby %s\ngot  %+v\nwant %+v", seed, request, policy, got, want.Decision)
+			}
+			if got.Allowed {
+				allowed++
+			}
+		}
+	}
+	if allowed < 500 {
+		t.Errorf("only %d were allowed", allowed)
+	}
 }
