@@ -127,3 +127,37 @@ func TestTreeIsItsContents(t *testing.T) {
 		}
 	}
 }
+
+// A table finds everything that was put under a hash, however the hashes crowd, and ends.
+func TestTableFindsAllOfOneHash(t *testing.T) {
+	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 2))
+	for range 200 {
+		entries := 1 + rng.IntN(20)
+		table, want := newTable(entries), map[uint64][]uint32{}
+		for n := range uint32(entries) {
+			hash := rng.Uint64N(3)<<32 | rng.Uint64N(4) | rng.Uint64N(2)<<63
+			table.put(hash, n+1)
+			want[hash>>32] = append(want[hash>>32], n+1)
+			steps := 0
+			for hash, all := range want {
+				var got []uint32
+				for low := range uint64(4) { // numbers of one upper half may lie anywhere
+					for n, at := table.seek(hash<<32|low, hash<<32|low); n != 0; n, at = table.seek(hash<<32|low, at) {
+						if !slices.Contains(got, n) {
+							got = append(got, n)
+						}
+						if steps++; steps > 100_000 {
+							t.Fatal("it does not end")
+						}
+					}
+				}
+				if slices.Sort(got); !slices.Equal(got, all) {
+					t.Fatalf("%v, not %v", got, all)
+				}
+			}
+		}
+	}
+	if n := len(newTable(5)); n != 16 || newTable(0) != nil {
+		t.Errorf("%d places for 5", n)
+	}
+}
