@@ -323,3 +323,36 @@ func TestConstraintsAreRefusedAtTheirBounds(t *testing.T) {
 		}
 	}
 }
+
+// What a policy may have most of is as much as is said, and a member of a set is a permission like any other.
+func TestLimitsAreReachedAndNotPassed(t *testing.T) {
+	role := rbac.Role{Name: "r", Permissions: []rbac.Permission{{Actions: []string{"a"}, Resources: []string{"**"}}}}
+	alice := identity.MustParseID("00000000-0000-4000-8000-00000000000a")
+	assigned := rbac.Assignment{ID: "1", Identity: alice, Role: "r", Scope: []string{"**"}, Mode: rbac.Active}
+	c, err := rbac.Compile(rbac.Policy{Roles: []rbac.Role{role}, Assignments: []rbac.Assignment{assigned}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, ok := range map[int]bool{511: true, 512: true, 513: false} {
+		r := rbac.Request{Subject: rbac.Subject{ID: alice}, Action: "a", Resource: strings.Repeat("x", n)}
+		if c.Evaluate(&r, time.Unix(1, 0)).Allowed != ok {
+			t.Errorf("a resource of %d bytes", n)
+		}
+	}
+	permissions := []rbac.Permission{{Actions: []string{"a"}, Resources: []string{"x"}}, {Actions: []string{"b"}, Resources: []string{"x"}}}
+	for n, ok := range map[int]bool{1024: true, 1025: false} {
+		p := rbac.Policy{Roles: []rbac.Role{role}}
+		for i := range n {
+			p.Constraints = append(p.Constraints, rbac.Constraint{ID: fmt.Sprint("k", i), Kind: rbac.History, Permissions: permissions, Cardinality: 2})
+		}
+		if _, err := rbac.Compile(p); (err == nil) != ok {
+			t.Errorf("%d constraints: %v", n, err)
+		}
+	}
+	for _, bad := range []rbac.Permission{{}, {Actions: []string{"a"}}, {Resources: []string{"x"}}, {Actions: []string{"a:"}, Resources: []string{"x"}}, {Actions: []string{"a"}, Resources: []string{"x//y"}}} {
+		p := rbac.Policy{Roles: []rbac.Role{role}, Constraints: []rbac.Constraint{{ID: "k", Kind: rbac.History, Permissions: append(permissions[:2:2], bad), Cardinality: 2}}}
+		if _, err := rbac.Compile(p); err == nil || !strings.Contains(err.Error(), "/constraints/0/permissions/2") {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
