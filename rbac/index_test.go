@@ -1,6 +1,7 @@
 package rbac
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -159,5 +160,74 @@ func TestTableFindsAllOfOneHash(t *testing.T) {
 	}
 	if n := len(newTable(5)); n != 16 || newTable(0) != nil {
 		t.Errorf("%d places for 5", n)
+	}
+}
+
+// A tree holds any keys: many, as many as a leaf just has room for, and more than that of one hash; at each size its shape is that of its contents.
+func TestTreeHoldsAnyKeys(t *testing.T) {
+	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 3))
+	random := func() (k idKey) {
+		binary.LittleEndian.PutUint64(k[:], rng.Uint64())
+		binary.LittleEndian.PutUint64(k[8:], rng.Uint64())
+		return k
+	}
+	same := func() (k idKey) { // one of the factors of its hash is zero
+		k = random()
+		binary.LittleEndian.PutUint64(k[:], 0xd6e8feb86659fd93)
+		return k
+	}
+	if same().hash() != same().hash() {
+		t.Fatal("the hash is another")
+	}
+	one := pack([]rule{{id: "x", scope: "**", notBefore: always, notAfter: never}})
+	for name, draw := range map[string]func() idKey{"random": random, "of one hash": same} {
+		var grown *tree[idKey]
+		var keys []idKey
+		check := func() {
+			t.Helper()
+			entries := make([]entry[idKey], len(keys))
+			for i, k := range keys {
+				entries[i] = entry[idKey]{k, one}
+			}
+			slices.SortFunc(entries, func(a, b entry[idKey]) int { return a.key.compare(b.key) })
+			if built := build(entries, 0); built.sum() != grown.sum() || grown != nil && grown.n != len(keys) {
+				t.Fatalf("%s: another shape at %d keys", name, len(keys))
+			}
+			for _, k := range keys {
+				if grown.get(k) != one {
+					t.Fatalf("%s: lost at %d keys", name, len(keys))
+				}
+			}
+			for range 40 {
+				if grown.get(draw()) != "" {
+					t.Fatalf("%s: a key that nobody put", name)
+				}
+			}
+		}
+		most := map[string]int{"random": 3000, "of one hash": 100}[name]
+		for len(keys) < most {
+			k := draw()
+			keys, grown = append(keys, k), grown.put(k, one)
+			if n := len(keys); n < 140 || n%500 == 0 {
+				check()
+			}
+		}
+		rng.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+		for len(keys) > 0 {
+			k := keys[len(keys)-1]
+			keys, grown = keys[:len(keys)-1], grown.put(k, "")
+			if n := len(keys); n < 140 || n%500 == 0 {
+				check()
+			}
+		}
+	}
+	var none *tree[idKey]
+	for misses := range 64 { // of every tag, in leaves of every size
+		none = none.put(random(), one)
+		for range 300 {
+			if none.get(random()) != "" {
+				t.Fatalf("at %d keys", misses)
+			}
+		}
 	}
 }
