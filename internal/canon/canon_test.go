@@ -336,6 +336,23 @@ func TestCheckName(t *testing.T) {
 	}
 }
 
+// The bytes of a name are those that are listed, and a name or a pattern has at most 512 of them.
+func TestNamesHaveTheListedBytes(t *testing.T) {
+	const listed = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-@+=~:"
+	for c := range 256 {
+		name := "a" + string([]byte{byte(c)})
+		if ok := strings.IndexByte(listed, byte(c)) >= 0; (CheckName(name, '/') == nil) != ok && c != '/' {
+			t.Errorf("%q: %v", name, CheckName(name, '/'))
+		}
+	}
+	for n, ok := range map[int]bool{511: true, 512: true, 513: false} {
+		_, err := ParsePattern(strings.Repeat("x", n), '/')
+		if (err == nil) != ok || (CheckName(strings.Repeat("x", n), '/') == nil) != ok {
+			t.Errorf("%d bytes", n)
+		}
+	}
+}
+
 func TestHashKeepsPartsApart(t *testing.T) {
 	parts := rapid.SliceOfN(rapid.Map(rapid.IntRange(0, 2), func(n int) []byte { return bytes.Repeat([]byte{0}, n) }), 0, 3)
 	rapid.Check(t, func(t *rapid.T) {
