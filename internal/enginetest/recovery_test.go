@@ -18,7 +18,7 @@ import (
 func TestRecovery(t *testing.T) {
 	f := flag.Lookup("rapid.checks")
 	if was := f.Value.String(); was == f.DefValue { // in memory many are tested
-		f.Value.Set("3")
+		f.Value.Set(map[bool]string{false: "3", true: "1"}[raced])
 		t.Cleanup(func() { f.Value.Set(was) })
 	}
 	for engine, database := range map[string]func(t testing.TB) *sqlDatabase{
