@@ -96,7 +96,7 @@ func TestMirrorSurvivesKills(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for until := time.Now().Add(time.Duration(50+rand.IntN(350)) * time.Millisecond); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		for until := time.Now().Add(time.Duration(50+rand.IntN(350*(1+round/5))) * time.Millisecond); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
 			var leaves [][]byte
 			for i := range rand.IntN(100) {
 				leaves = append(leaves, fmt.Appendf(nil, "%d/%d", round, i))
