@@ -17,7 +17,8 @@ type Comparison struct {
 	Old, New Checkpoint // of the two views, the smaller one first
 	// Proof proves that New goes on from Old, for [VerifyConsistency], unless Forked.
 	Proof Proof
-	// Forked means that the log's key has signed two histories: the two checkpoints with their notes, and what is below, prove it to everybody.
+	// Forked means that the log's key has signed two histories. The notes of the two checkpoints prove it to everybody if their sizes are the same, and together
+	// with the files of the larger view if not.
 	Forked bool
 	// Shared is how many entries the two histories begin with in common, and Leaves what each has next, Old's first, where the files of both show it: of a
 	// view without files, or with pruned ones, that is not known, and Leaves are nil.

@@ -44,9 +44,17 @@ func endpoint(prefix, name string) (string, error) {
 	return u.JoinPath(name).String(), nil
 }
 
-// Cosign has the checkpoint cosigned, of which the tree is, and returns the signature line, which it has verified. The error wraps [merkle.ErrRewound] if the
-// witness has seen more of the log, and [merkle.ErrForked] if it does not find that the log goes on from what it has seen: by the tree, it does.
-func (c *Client) Cosign(ctx context.Context, w Witness, cp merkle.Checkpoint, tree *merkle.Tree) (line []byte, err error) {
+// Cosign has the checkpoint of the reader's log cosigned, with its Note, and returns the signature line, which it has verified. The error wraps
+// [merkle.ErrRewound] if the witness has seen more of the log, and [merkle.ErrForked] if it does not find that the log goes on from what it has seen: by
+// the log's tiles, it does. A witness without a URL and a nil reader are errors.
+func (c *Client) Cosign(ctx context.Context, w Witness, cp merkle.Checkpoint, log *merkle.Reader) (line []byte, err error) {
+	if log == nil {
+		return nil, errors.New("witness: no log")
+	}
+	tree, err := log.Tree(cp)
+	if err != nil {
+		return nil, err
+	}
 	to, err := endpoint(w.URL, "add-checkpoint")
 	if err != nil {
 		return nil, fmt.Errorf("witness %.80q: %w", w.Name, err)

@@ -20,7 +20,8 @@
 //
 // Signatures of keys that the policy does not know are ignored. One that names a known key and does not verify makes the whole checkpoint
 // malformed, as signed-note says. Keys of logs are Ed25519 ones (type 0x01), those of witnesses Ed25519 or ML-DSA-44 ones (types 0x04 and 0x06), and
-// every verifier key has one spelling. A checkpoint with extension lines is an error.
+// every verifier key has one spelling. A checkpoint with extension lines is an error. ML-DSA-44 is what tlog-cosignature recommends for new witnesses, and is not
+// in the standard library of Go 1.26: filippo.io/mldsa has it, and is required by this package alone.
 //
 // When a cosignature was made stands in it ([Cosignature]), and decides nothing here: a proof does not spoil.
 //

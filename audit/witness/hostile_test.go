@@ -237,9 +237,10 @@ func TestErrorsHaveNoEscapesAndNoSecrets(t *testing.T) {
 			c.Close()
 		}
 	}()
-	cp, tree := treeOf(aLog(3, never))
+	three := aLog(3, never)
+	cp, log := checkpointOf(three), must(merkle.NewReader(three, three.VerifierKey()))
 	w := Witness{Name: "w\x1b[31m\u009b", Key: must(newCosigner("w", edKey("w"))).Key, URL: "http://" + ln.Addr().String()}
-	_, err := new(Client).Cosign(t.Context(), w, cp, tree)
+	_, err := new(Client).Cosign(t.Context(), w, cp, log)
 	harmless("a status", err)
 
 	vkey := w.Key.String()
@@ -247,7 +248,7 @@ func TestErrorsHaveNoEscapesAndNoSecrets(t *testing.T) {
 		_, err = ParsePolicy([]byte("witness w " + vkey + " " + url + "\nquorum w\n"))
 		harmless(url, err)
 		w.URL = url
-		_, err = new(Client).Cosign(t.Context(), w, cp, tree)
+		_, err = new(Client).Cosign(t.Context(), w, cp, log)
 		harmless(url, err)
 	}
 	_, err = ParsePolicy([]byte("witness \u009b31m " + vkey + "\nwitness \u009b32m " + vkey + "\nquorum w\n"))

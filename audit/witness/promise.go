@@ -3,7 +3,6 @@ package witness
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
@@ -24,7 +23,7 @@ type Verdict struct {
 // the time, convicts nobody.
 //
 // Everything that cannot be told is an error: a receipt or a checkpoint that does not verify, of another log, entries that are not there, because they were
-// pruned or because the log is smaller than a receipt says it was when that was signed. The log's size was not a promise: it is [merkle.ErrRewound] of the log.
+// pruned. A checkpoint that is smaller than the minimum size has none of the entries from there on: it may be older than the receipt, or the log was set back.
 func (p Policy) Reconcile(receipts [][]byte, receiptKey string, signed []byte, vkey string, f merkle.Files) (verdicts []Verdict, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -49,7 +48,7 @@ func (p Policy) Reconcile(receipts [][]byte, receiptKey string, signed []byte, v
 	}
 	verdicts = make([]Verdict, len(receipts))
 	wanted := map[merkle.Hash][]*Verdict{}
-	from := uint64(math.MaxUint64)
+	from := cp.Size
 	for i, signed := range receipts {
 		r, err := audit.ParseReceipt(signed, receiptKey)
 		switch {
@@ -57,8 +56,6 @@ func (p Policy) Reconcile(receipts [][]byte, receiptKey string, signed []byte, v
 			return nil, fmt.Errorf("receipt %d: %w", i, err)
 		case r.Origin != cp.Origin:
 			return nil, fmt.Errorf("witness: receipt %d is of %q, not of %q", i, r.Origin, cp.Origin)
-		case r.MinSize > cp.Size:
-			return nil, fmt.Errorf("witness: receipt %d: %w: it was signed at size %d, beyond %d", i, merkle.ErrRewound, r.MinSize, cp.Size)
 		}
 		verdicts[i].Receipt = r
 		wanted[merkle.Hash(r.Leaf)] = append(wanted[merkle.Hash(r.Leaf)], &verdicts[i])

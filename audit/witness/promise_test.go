@@ -106,16 +106,21 @@ func TestADoubtConvictsNobody(t *testing.T) {
 		t.Error(v, err)
 	}
 	otherKey := must(audit.NewReceipts(origin, ed25519.NewKeyFromSeed(make([]byte, 32)), nil)).VerifierKey()
-	small := aLog(3, never)
+	small, early := aLog(3, never), aCosigner("w", edKey("w"), uint64(time.Now().Unix()))
+	for broken, by := range map[bool]cosigner{true: w, false: early} { // smaller than the log was when the receipt was signed
+		v, err := policy.Reconcile([][]byte{receipt}, receipts.VerifierKey(), cosigned(checkpointOf(small), by), l.VerifierKey(), small)
+		if err != nil || v[0].Kept || v[0].Broken != broken {
+			t.Errorf("a log that is small, %v: %+v, %v", broken, v, err)
+		}
+	}
 	for name, err := range map[string]error{
-		"another key":         convicts(receipt, otherKey, good, l),
-		"another log":         convicts(foreign, elsewhere.VerifierKey(), good, l),
-		"no quorum":           convicts(receipt, receipts.VerifierKey(), checkpointOf(l).Note, l),
-		"another's files":     convicts(receipt, receipts.VerifierKey(), good, aLog(9, 5)),
-		"a log that is small": convicts(receipt, receipts.VerifierKey(), cosigned(checkpointOf(small), w), small),
-		"no receipt":          convicts(nil, receipts.VerifierKey(), good, l),
-		"no files":            convicts(receipt, receipts.VerifierKey(), good, nil),
-		"files that panic":    convicts(receipt, receipts.VerifierKey(), good, panics{}),
+		"another key":      convicts(receipt, otherKey, good, l),
+		"another log":      convicts(foreign, elsewhere.VerifierKey(), good, l),
+		"no quorum":        convicts(receipt, receipts.VerifierKey(), checkpointOf(l).Note, l),
+		"another's files":  convicts(receipt, receipts.VerifierKey(), good, aLog(9, 5)),
+		"no receipt":       convicts(nil, receipts.VerifierKey(), good, l),
+		"no files":         convicts(receipt, receipts.VerifierKey(), good, nil),
+		"files that panic": convicts(receipt, receipts.VerifierKey(), good, panics{}),
 	} {
 		if err == nil {
 			t.Error(name)

@@ -140,11 +140,7 @@ func (p *Publisher) publish(ctx context.Context, again int) (Verified, error) {
 			return last, err
 		}
 	}
-	tree, err := p.reader.Tree(cp)
-	if err != nil {
-		return last, err
-	}
-	lines, err := p.collect(ctx, cp, tree)
+	lines, err := p.collect(ctx, cp)
 	if again > 0 && ctx.Err() == nil && errors.Is(err, merkle.ErrRewound) && !errors.Is(err, merkle.ErrForked) {
 		if now, failed := p.reader.Checkpoint(); failed == nil && now.Size > cp.Size {
 			return p.publish(ctx, again-1)
@@ -172,7 +168,7 @@ func (p *Publisher) publish(ctx context.Context, again int) (Verified, error) {
 }
 
 // collect asks all witnesses at once, and returns the lines of those that have signed.
-func (p *Publisher) collect(ctx context.Context, cp merkle.Checkpoint, tree *merkle.Tree) (lines []byte, err error) {
+func (p *Publisher) collect(ctx context.Context, cp merkle.Checkpoint) (lines []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Wait)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -182,7 +178,7 @@ func (p *Publisher) collect(ctx context.Context, cp merkle.Checkpoint, tree *mer
 			continue
 		}
 		wg.Go(func() {
-			line, failed := p.client.Cosign(ctx, w, cp, tree)
+			line, failed := p.client.Cosign(ctx, w, cp, p.reader)
 			mu.Lock()
 			defer mu.Unlock()
 			lines, err = append(lines, line...), errors.Join(err, failed)

@@ -443,3 +443,27 @@ func TestServerNeedsWhatItIsToldOf(t *testing.T) {
 		}
 	}
 }
+
+// What is asked for is of the log that the reader reads, or is not asked for.
+func TestACheckpointOfAnotherLogIsNotSent(t *testing.T) {
+	asked := 0
+	h := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	defer h.Close()
+	w := Witness{Name: "w", Key: must(newCosigner("w", edKey("w"))).Key, URL: h.URL}
+	l := aLog(5, never)
+	log := must(merkle.NewReader(l, l.VerifierKey()))
+	for name, cp := range map[string]merkle.Checkpoint{"another history": checkpointOf(aLog(5, 2)), "more": checkpointOf(aLog(6, never)), "nothing": {}} {
+		if _, err := new(Client).Cosign(t.Context(), w, cp, log); err == nil || errors.Is(err, merkle.ErrForked) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := new(Client).Cosign(t.Context(), w, checkpointOf(l), nil); err == nil {
+		t.Error("no log")
+	}
+	if _, err := new(Client).Cosign(t.Context(), Witness{}, checkpointOf(l), log); err == nil {
+		t.Error("no witness")
+	}
+	if asked > 0 {
+		t.Errorf("asked %d times", asked)
+	}
+}

@@ -11,6 +11,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,7 +45,8 @@ var errUsage = errors.New("usage: auditor verify DIR | prove DIR EVENT | story D
 
 // run does what the arguments say, and returns the exit status.
 func run(ctx context.Context, args []string, out, errs io.Writer) (status int) {
-	a := &auditor{out: printable{out}, errs: printable{errs}}
+	said := &printable{w: out}
+	a := &auditor{out: said, errs: &printable{w: errs}}
 	done := make(chan error, 1)
 	words, err := a.parse(args)
 	if err == nil {
@@ -68,6 +70,9 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (status int) {
 			}
 		}
 	}
+	if err == nil {
+		err = said.err // what nobody could read was not said
+	}
 	switch {
 	case err == nil:
 		return 0
@@ -77,15 +82,18 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (status int) {
 	}
 	fmt.Fprintln(a.errs, "DOUBT:", err)
 	if a.json {
-		json.NewEncoder(out).Encode(map[string]any{"ok": false, "doubt": err.Error()})
+		json.NewEncoder(a.out).Encode(map[string]any{"ok": false, "doubt": err.Error()})
 	}
 	return 1
 }
 
-// printable takes from what is printed whatever a terminal would obey.
-type printable struct{ w io.Writer }
+// printable takes from what is printed whatever a terminal would obey, and keeps the first error of printing.
+type printable struct {
+	w   io.Writer
+	err error
+}
 
-func (p printable) Write(b []byte) (int, error) {
+func (p *printable) Write(b []byte) (int, error) {
 	text := strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
 			return '?'
@@ -93,6 +101,7 @@ func (p printable) Write(b []byte) (int, error) {
 		return r
 	}, strings.ToValidUTF8(string(b), "?"))
 	if _, err := io.WriteString(p.w, text); err != nil {
+		p.err = cmp.Or(p.err, err)
 		return 0, err
 	}
 	return len(b), nil
