@@ -1,3 +1,7 @@
+//go:build !race
+
+// One goroutine, and much to compute: the race detector finds nothing in it.
+
 package rbac_test
 
 import (
@@ -44,7 +48,7 @@ func allocated(f func()) (mib uint64, took time.Duration) {
 }
 
 func TestPolicyOfAMillionAssignments(t *testing.T) {
-	if testing.Short() || raced {
+	if testing.Short() {
 		t.Skip("it takes long")
 	}
 	const n = 1_000_000
@@ -83,7 +87,7 @@ func TestPolicyOfAMillionAssignments(t *testing.T) {
 
 // A document that is large in an odd way takes time and memory in proportion, and if it is wrong, that is said shortly.
 func TestLargeDocumentsTakeTheirTime(t *testing.T) {
-	if testing.Short() || raced {
+	if testing.Short() {
 		t.Skip("it takes long")
 	}
 	const n = 50_000
