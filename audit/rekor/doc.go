@@ -1,0 +1,2 @@
+// Package rekor anchors the checkpoints of a log in Sigstore's Rekor, and believes only receipts that prove it.
+package rekor
