@@ -260,3 +260,40 @@ func TestWhatCannotBePrintedIsADoubt(t *testing.T) {
 		}
 	}
 }
+
+// TestReceiptsOfAnchorsAreVerified: those of real servers, and with a copy of another log not.
+func TestReceiptsOfAnchorsAreVerified(t *testing.T) {
+	log, key := copied(t)
+	for _, version := range []string{"v1", "v2"} {
+		receipt, trust := "../../audit/rekor/testdata/"+version+".receipt", "../../audit/rekor/testdata/"+version+".trust"
+		status, out, errs := auditing(t, "rekor", receipt, "--trust", trust)
+		if status != 0 || !strings.Contains(out, "was anchored as entry") || errs != "" {
+			t.Error(status, out, errs)
+		}
+		status, out, _ = auditing(t, "rekor", receipt, "--trust", trust, "--json")
+		var found struct {
+			OK  bool
+			Log string
+		}
+		if err := json.Unmarshal([]byte(out), &found); err != nil || status != 0 || !found.OK || found.Log != "secret.example/gateway" {
+			t.Error(status, out, err)
+		}
+		if status, out, _ := auditing(t, "rekor", receipt, log, "--trust", trust, "--key", key); status != 1 {
+			t.Error(status, out)
+		}
+		saved := must(os.ReadFile(receipt))
+		saved[len(saved)/2] ^= 1
+		bad := filepath.Join(t.TempDir(), "receipt")
+		if err := os.WriteFile(bad, saved, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if status, out, errs := auditing(t, "rekor", bad, "--trust", trust); status != 1 || !strings.Contains(errs, bad) {
+			t.Error(status, out, errs)
+		}
+	}
+	for _, args := range [][]string{{"rekor", "x"}, {"rekor", "x", "y", "--trust", "z"}, {"rekor", "--trust", "z"}, {"verify", log, "--key", key, "--trust", key}} {
+		if status, out, _ := auditing(t, args...); status != 2 {
+			t.Error(args, status, out)
+		}
+	}
+}

@@ -4,9 +4,10 @@
 //	auditor prove DIR EVENT --key FILE [--policy FILE]             a .tlog-proof of one event, for whoever has no copy
 //	auditor story DIR GRANT --key FILE                             everything that led to a grant, and that came of it
 //	auditor diff A B --key FILE                                    whether two copies, or checkpoints, are of one history
+//	auditor rekor RECEIPT --trust FILE [DIR --key FILE]            whether a checkpoint was anchored in Rekor, and whether a copy goes on from it
 //
 // FILE after --key holds the verifier key, after --since a checkpoint that was kept, after --policy a policy of witnesses (c2sp.org/tlog-policy) that must accept
-// the log's checkpoint. With --json the answer is JSON. The exit status is 0 if there is no doubt, 1 if there is any, and so after a panic or after --timeout, and 2
+// the log's checkpoint, and after --trust whose receipts are believed (see package audit/rekor). With --json the answer is JSON. The exit status is 0 if there is no doubt, 1 if there is any, and so after a panic or after --timeout, and 2
 // if it was called wrongly.
 package main
 
@@ -41,7 +42,7 @@ func main() {
 }
 
 // errUsage means that it was called wrongly.
-var errUsage = errors.New("usage: auditor verify DIR | prove DIR EVENT | story DIR GRANT | diff A B, with --key FILE")
+var errUsage = errors.New("usage: auditor verify DIR | prove DIR EVENT | story DIR GRANT | diff A B, with --key FILE, or rekor RECEIPT [DIR] with --trust FILE")
 
 // run does what the arguments say, and returns the exit status.
 func run(ctx context.Context, args []string, out, errs io.Writer) (status int) {
@@ -110,6 +111,7 @@ func (p *printable) Write(b []byte) (int, error) {
 type auditor struct {
 	out, errs          io.Writer
 	key, since, policy string
+	trust              string
 	json               bool
 	timeout            time.Duration
 	vkey               string
@@ -127,6 +129,7 @@ func (a *auditor) parse(args []string) (words []string, err error) {
 	f.StringVar(&a.key, "key", "", "")
 	f.StringVar(&a.since, "since", "", "")
 	f.StringVar(&a.policy, "policy", "", "")
+	f.StringVar(&a.trust, "trust", "", "")
 	f.BoolVar(&a.json, "json", false, "")
 	f.DurationVar(&a.timeout, "timeout", time.Hour, "")
 	for len(args) > 0 {
@@ -137,18 +140,21 @@ func (a *auditor) parse(args []string) (words []string, err error) {
 			words, args = append(words, args[0]), args[1:]
 		}
 	}
-	if len(words) == 0 || a.key == "" {
+	anchored := len(words) > 0 && words[0] == "rekor"
+	if len(words) == 0 || (a.trust != "") != anchored || a.key == "" && !(anchored && len(words) == 2) {
 		return nil, errUsage
 	}
 	return words, nil
 }
 
 func (a *auditor) do(ctx context.Context, words []string) error {
-	key, err := os.ReadFile(a.key)
-	if err != nil {
-		return err
+	if a.key != "" {
+		key, err := os.ReadFile(a.key)
+		if err != nil {
+			return err
+		}
+		a.vkey = strings.TrimSpace(string(key))
 	}
-	a.vkey = strings.TrimSpace(string(key))
 	if a.policy != "" {
 		text, err := os.ReadFile(a.policy)
 		if err != nil {
@@ -169,6 +175,10 @@ func (a *auditor) do(ctx context.Context, words []string) error {
 		return a.story(ctx, words[1], words[2])
 	case words[0] == "diff" && len(words) == 3:
 		return a.diff(words[1], words[2])
+	case words[0] == "rekor" && len(words) == 2:
+		return a.rekor(words[1], "")
+	case words[0] == "rekor" && len(words) == 3:
+		return a.rekor(words[1], words[2])
 	}
 	return errUsage
 }

@@ -28,12 +28,17 @@ const origin = "example.com/log"
 
 var logKey = ed25519.NewKeyFromSeed(make([]byte, 32))
 
-// check is Tessera's own check of the log in dir. That it does not end is a failure: after an error it may wait for ever.
+// check is Tessera's own check of the log in dir, which is of [logKey].
 func check(dir string) error {
 	vkey, err := merkle.VerifierKey(origin, logKey)
 	if err != nil {
 		return err
 	}
+	return checkOf(dir, vkey)
+}
+
+// checkOf is Tessera's own check of a log. That it does not end is a failure: after an error it may wait for ever.
+func checkOf(dir, vkey string) error {
 	v, err := note.NewVerifier(vkey)
 	if err != nil {
 		return err
@@ -51,7 +56,7 @@ func check(dir string) error {
 	}
 	done := make(chan error, 1)
 	go func() {
-		done <- fsck.New(origin, v, client.FileFetcher{Root: dir}, hashes, fsck.Opts{N: 2}).Check(context.Background())
+		done <- fsck.New(v.Name(), v, client.FileFetcher{Root: dir}, hashes, fsck.Opts{N: 2}).Check(context.Background())
 	}()
 	select {
 	case err := <-done:

@@ -1,0 +1,258 @@
+package rekor_test
+
+import (
+	"context"
+	"crypto"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sigstore/rekor/pkg/util"
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/sigstore/sigstore/pkg/signature/options"
+
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
+	"github.com/bailiwick-go/bailiwick/audit/rekor"
+)
+
+// edited returns a change of the one entry of an answer.
+func edited(edit func(id string, e, proof map[string]any) string) func(*http.Response, []byte) []byte {
+	return func(resp *http.Response, body []byte) []byte {
+		if resp.StatusCode != http.StatusCreated && !strings.Contains(resp.Request.URL.Path, "entries/") {
+			return body
+		}
+		var answer map[string]map[string]any
+		d := json.NewDecoder(strings.NewReader(string(body)))
+		d.UseNumber()
+		if d.Decode(&answer) != nil {
+			return body
+		}
+		for id, e := range answer {
+			proof := e["verification"].(map[string]any)["inclusionProof"].(map[string]any)
+			delete(answer, id)
+			answer[edit(id, e, proof)] = e
+			break
+		}
+		return must(json.Marshal(answer))
+	}
+}
+
+func number(v any) int64 { return must(v.(json.Number).Int64()) }
+
+// signed returns a checkpoint that the log's own key has signed.
+func (r *rekor1) signed(origin string, size uint64, hash []byte) string {
+	sc := must(util.CreateSignedCheckpoint(util.Checkpoint{Origin: origin, Size: size, Hash: hash}))
+	host, _, _ := strings.Cut(origin, " - ")
+	signer := must(signature.LoadSigner(r.key, crypto.SHA256))
+	must(sc.Sign(host, signer, options.WithContext(context.Background())))
+	return string(must(sc.MarshalText()))
+}
+
+// TestRekor1 anchors on a real Rekor of the first version.
+func TestRekor1(t *testing.T) {
+	r := aRekor1(t)
+	m := aMiddleman(t, r.url)
+	h := aHouse(t)
+	to := rekor.V1{URL: m.URL, HTTP: &http.Client{Timeout: 30 * time.Second}}
+	a := h.anchorer(to, r.trust())
+
+	// Honest: once now, and not again before it is time, nor without something new.
+	s, err := a.Anchor(within(t))
+	if err != nil || s.Anchored.Checkpoint.Size != 3 || s.Anchored.Log != r.origin() || time.Since(s.Anchored.Time).Abs() > time.Hour {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	for range 2 {
+		asked := len(m.asked)
+		h.grow(5)
+		h.later(30 * time.Second)
+		if s, err := a.Anchor(within(t)); err != nil || s.Anchored.Checkpoint.Size != 3 || s.Size != h.size() || len(m.asked) != asked {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		h.later(-30 * time.Second)
+	}
+	h.anchored(a)
+	h.later(time.Hour)
+	if s, err := a.Anchor(within(t)); err != nil || s.Anchored.Checkpoint.Size != h.size() {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	first := h.receipts(a, r.trust())
+
+	// The answer is lost, and so is the process: what was proposed is sent again as it was, which is no second entry.
+	m.lies(func(resp *http.Response, body []byte) []byte {
+		resp.StatusCode = http.StatusBadGateway
+		return nil
+	})
+	before := h.treeSize(r)
+	h.refused(a, "its answer is lost")
+	h.open()
+	a = h.anchorer(to, r.trust())
+	m.lies(nil)
+	h.later(time.Second)
+	if s, err := a.Anchor(within(t)); err != nil || s.Pending != 0 || s.Anchored.Checkpoint.Size != h.size() {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if now := h.treeSize(r); now != before+1 {
+		t.Errorf("Rekor had %d entries, and has %d", before, now)
+	}
+
+	// Another node, on another log of the same ledger's, goes on where this one is.
+	b := h.anchorer(to, r.trust())
+	h.anchored(b)
+	h.anchored(a)
+
+	// Stopped and started again.
+	r.stop()
+	h.refused(a, "it is down")
+	if s := a.Status(); s.Pending != h.size() || !s.Since.Before(h.now.Add(time.Second)) {
+		t.Errorf("while it is down: %+v", s)
+	}
+	r.start()
+	m.asks(r.url)
+	h.later(time.Hour)
+	if s, err := a.Anchor(within(t)); err != nil || s.Pending != 0 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	for _, saved := range first {
+		if _, err := h.trust(r.trust()).Verify(saved); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// Slow, to no end.
+	m.stands(func(_ http.ResponseWriter, req *http.Request) bool {
+		select {
+		case <-req.Context().Done():
+		case <-time.After(10 * time.Second):
+		}
+		return true
+	})
+	h.refused(a, "it is slow", context.DeadlineExceeded)
+	m.stands(nil)
+	h.anchoredStill(a)
+
+	// Liars.
+	var another map[string]any // an entry that is there, of somebody else
+	var anotherID string
+	m.lies(edited(func(id string, e, _ map[string]any) string {
+		another, anotherID = e, id
+		return id
+	}))
+	h.anchored(a)
+	for what, edit := range map[string]func(id string, e, proof map[string]any) string{
+		"wrong size":       func(id string, e, p map[string]any) string { p["treeSize"] = number(p["treeSize"]) - 1; return id },
+		"wrong index":      func(id string, e, p map[string]any) string { p["logIndex"] = number(p["logIndex"]) - 1; return id },
+		"negative index":   func(id string, e, p map[string]any) string { p["logIndex"] = -number(p["logIndex"]); return id },
+		"negative indexes": func(id string, e, p map[string]any) string { p["logIndex"], e["logIndex"] = -1, -1; return id },
+		"wrong log index":  func(id string, e, p map[string]any) string { e["logIndex"] = number(e["logIndex"]) + 1; return id },
+		"another time": func(id string, e, p map[string]any) string {
+			e["integratedTime"] = number(e["integratedTime"]) - 1
+			return id
+		},
+		"replayed SET": func(id string, e, p map[string]any) string {
+			e["verification"].(map[string]any)["signedEntryTimestamp"] = another["verification"].(map[string]any)["signedEntryTimestamp"]
+			return id
+		},
+		"no SET": func(id string, e, p map[string]any) string {
+			delete(e["verification"].(map[string]any), "signedEntryTimestamp")
+			return id
+		},
+		"other body":   func(id string, e, p map[string]any) string { e["body"] = another["body"]; return id },
+		"another's ID": func(id string, e, p map[string]any) string { return anotherID },
+		"another entry": func(id string, e, p map[string]any) string {
+			clear(e)
+			for k, v := range another {
+				e[k] = v
+			}
+			return anotherID
+		},
+		"other origin": func(id string, e, p map[string]any) string {
+			var sc util.SignedCheckpoint
+			sc.UnmarshalText([]byte(p["checkpoint"].(string)))
+			p["checkpoint"] = r.signed("rekor.local - 1", sc.Size, sc.Hash)
+			return id
+		},
+		"larger checkpoint": func(id string, e, p map[string]any) string {
+			var sc util.SignedCheckpoint
+			sc.UnmarshalText([]byte(p["checkpoint"].(string)))
+			p["checkpoint"] = r.signed(r.origin(), sc.Size+1, sc.Hash)
+			return id
+		},
+		"another name": func(id string, e, p map[string]any) string {
+			p["checkpoint"] = strings.Replace(p["checkpoint"].(string), "— rekor.local ", "— rekor.lokal ", 1)
+			return id
+		},
+		"no proof":      func(id string, e, p map[string]any) string { clear(p); return id },
+		"no hashes":     func(id string, e, p map[string]any) string { p["hashes"] = []any{}; return id },
+		"strange hash":  func(id string, e, p map[string]any) string { p["hashes"].([]any)[0] = "00"; return id },
+		"no checkpoint": func(id string, e, p map[string]any) string { p["checkpoint"] = ""; return id },
+	} {
+		m.lies(edited(edit))
+		h.refused(a, what, rekor.ErrReceipt)
+	}
+	for what, lie := range map[string]func(*http.Response, []byte) []byte{
+		"two entries": func(_ *http.Response, body []byte) []byte {
+			var e map[string]any
+			json.Unmarshal(body, &e)
+			e[anotherID] = another
+			return must(json.Marshal(e))
+		},
+		"nothing":  func(*http.Response, []byte) []byte { return []byte("{}") },
+		"no JSON":  func(*http.Response, []byte) []byte { return []byte("{") },
+		"too much": func(*http.Response, []byte) []byte { return make([]byte, 2<<20) },
+	} {
+		m.lies(lie)
+		h.refused(a, what)
+	}
+	m.lies(nil)
+	h.anchoredStill(a)
+	h.anchored(a)
+	m.silent(t, h)
+
+	// Forked: another with the same key and past goes its own way.
+	other := r.copied()
+	r.start()
+	m.asks(r.url)
+	h.anchored(a)
+	h.anchored(a)
+	r.stop()
+	other.start()
+	m.asks(other.url)
+	h.refused(a, "it was set back", merkle.ErrRewound)
+	x := aHouse(t)
+	xa := x.anchorer(rekor.V1{URL: other.url}, other.trust())
+	for range 3 {
+		x.anchored(xa)
+	}
+	// It cannot show that it goes on from what it has never seen, and so it answers with no proof that verifies.
+	h.refused(a, "it was forked", merkle.ErrForked)
+	other.stop()
+	r.start()
+	m.asks(r.url)
+	h.anchoredStill(a)
+	all := h.receipts(a, r.trust())
+	if len(all) < 10 {
+		t.Errorf("%d receipts", len(all))
+	}
+	h.keep("v1", all[len(all)-1], r.trust())
+}
+
+// treeSize returns how many entries Rekor has.
+func (h *house) treeSize(r *rekor1) int64 {
+	var info struct{ TreeSize int64 }
+	if err := json.Unmarshal([]byte(get(r.url+"/api/v1/log")), &info); err != nil {
+		h.t.Fatal(err)
+	}
+	return info.TreeSize
+}
+
+// anchoredStill goes on with what is pending, which has to be anchored now.
+func (h *house) anchoredStill(a *rekor.Anchorer) {
+	h.t.Helper()
+	h.later(time.Hour)
+	if s, err := a.Anchor(within(h.t)); err != nil || s.Pending != 0 || s.Anchored.Checkpoint.Size == 0 {
+		h.t.Fatalf("%+v, %v", s, err)
+	}
+	h.alarmed()
+}
