@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/options"
 
+	"github.com/bailiwick-go/bailiwick/audit"
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
 	"github.com/bailiwick-go/bailiwick/audit/rekor"
 )
@@ -84,7 +87,7 @@ func TestRekor1(t *testing.T) {
 		resp.StatusCode = http.StatusBadGateway
 		return nil
 	})
-	before := h.treeSize(r)
+	entries := h.treeSize(r)
 	h.refused(a, "its answer is lost")
 	h.open()
 	a = h.anchorer(to, r.trust())
@@ -93,14 +96,55 @@ func TestRekor1(t *testing.T) {
 	if s, err := a.Anchor(within(t)); err != nil || s.Pending != 0 || s.Anchored.Checkpoint.Size != h.size() {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if now := h.treeSize(r); now != before+1 {
-		t.Errorf("Rekor had %d entries, and has %d", before, now)
+	if now := h.treeSize(r); now != entries+1 {
+		t.Errorf("Rekor had %d entries, and has %d", entries, now)
 	}
 
-	// Another node, on another log of the same ledger's, goes on where this one is.
+	// Another node goes on where this one is, and of two at once one proposes.
 	b := h.anchorer(to, r.trust())
 	h.anchored(b)
 	h.anchored(a)
+	before, had := h.treeSize(r), len(h.receipts(a, r.trust()))
+	h.grow(5)
+	h.later(time.Hour)
+	var both sync.WaitGroup
+	for range 4 {
+		for _, node := range []*rekor.Anchorer{a, b} {
+			both.Go(func() {
+				if _, err := node.Anchor(within(t)); err != nil && !errors.Is(err, audit.ErrConflict) {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	both.Wait()
+	h.alarmed()
+	if now, have := h.treeSize(r), len(h.receipts(b, r.trust())); now != before+1 || have != had+1 {
+		t.Errorf("two nodes at once: %d entries more, and %d receipts", now-before, have-had)
+	}
+
+	// A crash before or after each commit, of a process that has a successor: one anchor, one entry.
+	for step := range 2 {
+		for _, after := range []bool{false, true} {
+			before, had := h.treeSize(r), len(h.receipts(a, r.trust()))
+			l := h.ledger
+			h.ledger = &crashing{Ledger: l, left: step, after: after}
+			h.open()
+			h.grow(5)
+			h.later(time.Hour)
+			if _, err := h.anchorer(to, r.trust()).Anchor(within(t)); err == nil && !after {
+				t.Errorf("commit %d: no crash", step)
+			}
+			h.alarmed()
+			h.ledger = l
+			h.open()
+			a = h.anchorer(to, r.trust())
+			h.anchoredStill(a)
+			if now, have := h.treeSize(r), len(h.receipts(a, r.trust())); now != before+1 || have != had+1 {
+				t.Errorf("crash at commit %d, after it: %v: %d entries more, and %d receipts", step, after, now-before, have-had)
+			}
+		}
+	}
 
 	// Stopped and started again.
 	r.stop()
@@ -236,6 +280,23 @@ func TestRekor1(t *testing.T) {
 		t.Errorf("%d receipts", len(all))
 	}
 	h.keep("v1", all[len(all)-1], r.trust())
+}
+
+// A crashing ledger does so many commits, and then no more: the last one is lost, or its answer is.
+type crashing struct {
+	audit.Ledger
+	left  int
+	after bool
+}
+
+func (c *crashing) Commit(ctx context.Context, change audit.Change) error {
+	if c.left--; c.left >= 0 {
+		return c.Ledger.Commit(ctx, change)
+	}
+	if c.left == -1 && c.after {
+		c.Ledger.Commit(ctx, change)
+	}
+	return errors.New("crashed")
 }
 
 // treeSize returns how many entries Rekor has.
