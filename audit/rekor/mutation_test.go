@@ -211,16 +211,3 @@ func FuzzParseTrust(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkReceipt(b *testing.B) {
-	for name, get := range kept(b) {
-		b.Run(name+"/bailiwick", func(b *testing.B) {
-			saved, trust := get()
-			for b.Loop() {
-				if _, err := trust.Verify(saved); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

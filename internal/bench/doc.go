@@ -25,6 +25,8 @@
 //   - Witness: a leaf more, and its checkpoint cosigned by witnesses over HTTP on this machine. The size is how many.
 //   - TlogProof: a saved .tlog-proof verified with a policy that asks for all of so many witnesses. The floor is as many Ed25519 signatures, the log's
 //     with them.
+//   - Receipt: a saved receipt of an anchor in Rekor verified, by version. The floor is the signatures in it. These two are in package audit/rekor.
+//   - Anchor: a checkpoint anchored in a Rekor of this machine, as .ci/run installs it, proven and committed.
 //   - Decide, Heap and Assign: decisions by policy, which have a module of their own in the folder policy, with their own names and sizes.
 //
 // The size is the number of callers at the same time, or of grants or leaves. Each of many callers waits for its own answer before it asks again: p50-ms and
