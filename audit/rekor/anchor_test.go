@@ -94,6 +94,7 @@ type house struct {
 	log    merkle.Log
 	ledger audit.Ledger
 	store  *audit.Store
+	logKey ed25519.PrivateKey
 	key    ed25519.PrivateKey
 	now    time.Time
 	mu     sync.Mutex
@@ -105,7 +106,7 @@ const houseOrigin = "secret.example/gateway"
 func aHouse(t testing.TB) *house {
 	_, logKey, _ := ed25519.GenerateKey(rand.Reader)
 	_, key, _ := ed25519.GenerateKey(rand.Reader)
-	h := &house{t: t, log: must(merkle.NewMemory(houseOrigin, logKey)), key: key, ledger: audit.NewMemory(), now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)}
+	h := &house{t: t, log: must(merkle.NewMemory(houseOrigin, logKey)), logKey: logKey, key: key, ledger: audit.NewMemory(), now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)}
 	h.open()
 	h.grow(3)
 	return h

@@ -3,11 +3,13 @@ package rekor
 import (
 	"context"
 	"crypto"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -98,8 +100,8 @@ func NewAnchorer(cfg Config) (*Anchorer, error) {
 	if cfg.Store == nil || cfg.To == nil || cfg.Key == nil || cfg.Alarm == nil || cfg.Name == "" {
 		return nil, errors.New("rekor: an anchorer without a store, a log, its name, a key or an alarm")
 	}
-	if len(cfg.Trust.logs) == 0 {
-		return nil, errors.New("rekor: an anchorer that trusts nothing")
+	if public, ok := cfg.Key.Public().(ed25519.PublicKey); !ok || !cfg.Trust.knows(public) || !slices.Contains(cfg.Trust.logs, cfg.VerifierKey) {
+		return nil, errors.New("rekor: an anchorer that would not trust what it anchors: another log or another key")
 	}
 	r, err := merkle.NewReader(cfg.Files, cfg.VerifierKey)
 	if err != nil {

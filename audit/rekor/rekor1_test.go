@@ -279,6 +279,18 @@ func TestRekor1(t *testing.T) {
 	if len(all) < 10 {
 		t.Errorf("%d receipts", len(all))
 	}
+	// The log that is anchored was set back, or is another.
+	whole := h.log
+	for size, want := range map[uint64]error{h.size() - 1: merkle.ErrRewound, h.size() + 1: merkle.ErrForked} {
+		h.log = must(merkle.NewMemory(houseOrigin, h.logKey))
+		must(h.log.Append(within(t), make([][]byte, size)))
+		h.later(time.Hour)
+		if _, err := h.anchorer(to, r.trust()).Anchor(within(t)); !errors.Is(err, want) || !errors.Is(h.alarmed(), want) {
+			t.Errorf("size %d: %v", size, err)
+		}
+	}
+	h.log = whole
+	h.anchored(h.anchorer(to, r.trust()))
 	h.keep("v1", all[len(all)-1], r.trust())
 }
 

@@ -154,13 +154,17 @@ func (t Trust) Verify(saved []byte) (a Anchored, err error) {
 	return a, err
 }
 
+func (t *Trust) knows(key ed25519.PublicKey) bool {
+	return slices.ContainsFunc(t.keys, func(k ed25519.PublicKey) bool { return k.Equal(key) })
+}
+
 // verify also returns the log's checkpoint.
 func (t *Trust) verify(r receipt) (a Anchored, of string, err error) {
 	e := r.entry()
 	if err := e.verify(); err != nil {
 		return a, "", err
 	}
-	if !slices.ContainsFunc(t.keys, func(k ed25519.PublicKey) bool { return k.Equal(e.Key) }) {
+	if !t.knows(e.Key) {
 		return a, "", fmt.Errorf("%w: it was signed by a key that is not trusted", ErrReceipt)
 	}
 	origin, _, _ := strings.Cut(string(r.Checkpoint), "\n")

@@ -69,20 +69,36 @@ func (l V1) add(ctx context.Context, e Entry) (receipt, error) {
 		Signature: &models.HashedrekordV001SchemaSignature{Content: e.Signature, PublicKey: &models.HashedrekordV001SchemaSignaturePublicKey{Content: key}},
 	}}
 	var answer models.LogEntry
-	created, err := c.Entries.CreateLogEntryContext(ctx, entries.NewCreateLogEntryParamsWithContext(ctx).WithProposedEntry(proposed))
+	created, err := c.Entries.CreateLogEntryContext(ctx, entries.NewCreateLogEntryParams().WithProposedEntry(proposed))
 	switch there := (*entries.CreateLogEntryConflict)(nil); {
 	case err == nil:
 		answer = created.Payload
 	case errors.As(err, &there):
-		found, err := c.Entries.GetLogEntryByUUIDContext(ctx, entries.NewGetLogEntryByUUIDParamsWithContext(ctx).WithEntryUUID(path.Base(string(there.Location))))
-		if err != nil {
+		if answer, err = find(ctx, c, path.Base(string(there.Location))); err != nil {
 			return receipt{}, fmt.Errorf("rekor: what is there already: %w", err)
 		}
-		answer = found.Payload
 	default:
 		return receipt{}, fmt.Errorf("rekor: %w", err)
 	}
 	return e.answeredV1(answer)
+}
+
+// find reads an entry that is there. One that another has just proposed may not be in the tree yet.
+func find(ctx context.Context, c *client.Rekor, id string) (models.LogEntry, error) {
+	for left := 20; ; left-- {
+		found, err := c.Entries.GetLogEntryByUUIDContext(ctx, entries.NewGetLogEntryByUUIDParams().WithEntryUUID(id))
+		if err == nil {
+			return found.Payload, nil
+		}
+		if no := (*entries.GetLogEntryByUUIDNotFound)(nil); !errors.As(err, &no) || left == 0 {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
 }
 
 // answeredV1 takes out of an answer what is worth keeping. What it leaves out is here or nowhere checked: that it is one entry, and ours, and that its proof is of
@@ -191,7 +207,7 @@ func (l V1) goesOn(ctx context.Context, t *Trust, seen, now string) error {
 	if b.Size < a.Size {
 		return fmt.Errorf("%w: %.80q is at size %d, and was at %d", merkle.ErrRewound, a.Origin, b.Size, a.Size)
 	}
-	before, after := merkle.Checkpoint{Size: a.Size, Root: merkle.Hash(a.Hash)}, merkle.Checkpoint{Size: b.Size, Root: merkle.Hash(b.Hash)}
+	before, after := merkle.Checkpoint{Origin: a.Origin, Size: a.Size, Root: merkle.Hash(a.Hash)}, merkle.Checkpoint{Origin: b.Origin, Size: b.Size, Root: merkle.Hash(b.Hash)}
 	var proof merkle.Proof
 	if a.Size < b.Size {
 		c, err := l.client()
@@ -199,7 +215,7 @@ func (l V1) goesOn(ctx context.Context, t *Trust, seen, now string) error {
 			return err
 		}
 		_, tree, _ := strings.Cut(a.Origin, " - ")
-		found, err := c.Tlog.GetLogProofContext(ctx, tlog.NewGetLogProofParamsWithContext(ctx).
+		found, err := c.Tlog.GetLogProofContext(ctx, tlog.NewGetLogProofParams().
 			WithFirstSize(conv.Pointer(int64(a.Size))).WithLastSize(int64(b.Size)).WithTreeID(&tree))
 		if err != nil {
 			return fmt.Errorf("rekor: %.80q: %w", a.Origin, err)
