@@ -41,7 +41,8 @@ type Config struct {
 	Key         crypto.Signer // see [NewEntry]
 	To          Log
 	Name        string // of To, for records and events: it stays when an address or a shard changes
-	Trust       Trust  // believes what To answers
+	// Trust believes what To answers, and what was answered before: a key that an anchor was made with stays in it.
+	Trust Trust
 	// Alarm is told of each round that fails, one at a time. It does not call Anchor. A log that was set back or has two histories is [merkle.ErrRewound]
 	// or [merkle.ErrForked], whichever of the two logs it is.
 	Alarm func(error)
@@ -186,7 +187,7 @@ func (a *Anchorer) anchor(ctx context.Context, now time.Time) (err error) {
 			if err != nil {
 				return err
 			}
-			if since := now.Sub(proposed); cp.Size <= row.Value.Size+2 || since >= 0 && since < a.cfg.Every { // two events: proposed, anchored
+			if since := now.Sub(proposed); cp.Size <= row.Value.Size+2 || since.Abs() < a.cfg.Every { // two events: proposed, anchored
 				return nil
 			}
 		}
@@ -222,11 +223,8 @@ func (a *Anchorer) load(ctx context.Context, n uint64) (row audit.Row[anchor], e
 		return row, nil
 	}
 	row, err = a.table.Load(ctx, a.id(n))
-	switch {
-	case errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal):
+	if errors.Is(err, audit.ErrNotFound) && !errors.Is(err, audit.ErrSeal) {
 		return audit.Row[anchor]{}, nil
-	case err == nil && (row.Value.To != a.cfg.Name || row.Value.Number != n):
-		err = errors.New("rekor: an anchor is another's")
 	}
 	return row, err
 }
@@ -254,8 +252,18 @@ func (a *Anchorer) head(ctx context.Context) (row, before audit.Row[anchor], err
 		}
 	}
 	a.last = there
-	before, err = a.load(ctx, there-1)
+	before, err = a.before(ctx, row)
 	return row, before, err
+}
+
+// before returns the anchor before one that is there, or one of version zero if it is the first.
+func (a *Anchorer) before(ctx context.Context, row audit.Row[anchor]) (audit.Row[anchor], error) {
+	n := row.Value.Number - 1
+	was, err := a.load(ctx, n)
+	if err == nil && n > 0 && was.Version == 0 {
+		err = fmt.Errorf("rekor: %w: anchor %d is not there", audit.ErrSeal, n)
+	}
+	return was, err
 }
 
 // see keeps the status, of the last anchor and the one before it, and checks that the log goes on from the last that was anchored.
@@ -325,24 +333,36 @@ func (a *Anchorer) send(ctx context.Context, row, before audit.Row[anchor]) erro
 	if err != nil {
 		return err
 	}
-	if before.Version > 0 {
-		last, err := parseReceipt([]byte(before.Value.Receipt))
-		if err != nil {
-			return err
-		}
-		_, seen, err := a.cfg.Trust.verify(last)
-		if err != nil {
-			return err
-		}
-		if err := a.cfg.To.goesOn(ctx, &a.cfg.Trust, seen, now); err != nil {
-			return err
-		}
+	if err := a.follows(ctx, before, proven.Log, now); err != nil {
+		return err
 	}
 	row.Value.Receipt = string(saved)
 	ev := a.cfg.Store.NewEvent(AnchoredKind, audit.Actor{}, audit.EventID{})
 	ev.Fields = fields(a.cfg.Name, row.Value.Size, row.Value.Root)
 	ev.Fields["index"], ev.Fields["of"] = strconv.FormatUint(proven.Index, 10), strconv.FormatUint(proven.Size, 10)
 	return a.cfg.Store.Commit(ctx, audit.Tx{Writes: []audit.Write{a.table.Put(row, ev)}})
+}
+
+// follows checks that the log goes on from the last that was seen of it. That need not be in the anchor before: a shard that was left, and came back, would
+// be free of its past.
+func (a *Anchorer) follows(ctx context.Context, before audit.Row[anchor], origin, now string) error {
+	for before.Version > 0 {
+		r, err := parseReceipt([]byte(before.Value.Receipt))
+		if err != nil {
+			return err
+		}
+		if r.origin() == origin {
+			_, seen, err := a.cfg.Trust.verify(r)
+			if err != nil {
+				return err
+			}
+			return a.cfg.To.goesOn(ctx, &a.cfg.Trust, seen, now)
+		}
+		if before, err = a.before(ctx, before); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Receipts yields the receipts of all anchors, the oldest first, to be given to whoever wants them. An error is the last thing that is yielded.

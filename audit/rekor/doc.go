@@ -19,7 +19,8 @@
 // that no index is negative, and that the body is ours: it is computed, not read. Of the second version, which has no timestamp and goes on without its
 // witnesses when they are down, it checks the proof and counts the cosignatures by a [witness.Policy].
 //
-// A receipt has one spelling. One in which a single byte is another is not believed.
+// A receipt has one spelling: one in which a single byte is another is not believed. What is not signed is not believed either, and not told: a log's checkpoint of the
+// second version may have signatures of whom nobody knows, and of an ECDSA signature, as logs of the first version make them, anybody can make another.
 //
 // When an anchor was made is the word of the log, or of its witnesses. Without a witness a log of the second version tells no time at all.
 //
@@ -28,8 +29,8 @@
 // An [Anchorer] proposes the log's checkpoint so often, if there is something new. It commits what it is going to send before it sends it, and sends that until
 // it is there: a crash, a lost answer or another node makes no second entry. The log that is anchored waits for none of it. Each receipt is committed with an
 // event, so that the log tells that it was anchored, and a receipt that is withheld is missed. From one receipt to the next the log that holds them
-// must go on ([merkle.ErrRewound], [merkle.ErrForked]), and so must the log that is anchored: one that was restored from a backup, and has lost what was
-// anchored, cries out here.
+// must go on ([merkle.ErrRewound], [merkle.ErrForked]), and a shard that was left, and comes back, from where it was left. So must the log that is anchored: one
+// that was restored from a backup, and has lost what was anchored, cries out here.
 //
 // What cannot be helped: a log of the second version whose witnesses were down while it took an entry is cosigned again when it has the next one, from whomever; until
 // then the anchor is pending. A log that has stopped for good leaves the anchor pending for good; a new log is a new anchorer, under a new name.

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"strings"
+
+	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
 // ErrReceipt means that a receipt, or what a log answered, does not prove what it has to.
@@ -36,6 +38,18 @@ func (r receipt) entry() Entry {
 	return Entry{Checkpoint: r.Checkpoint, Key: r.Key, Signature: r.Signature}
 }
 
+// origin returns that of the log that the receipt is of, which nobody has verified.
+func (r receipt) origin() string {
+	p := merkle.TlogProof{}
+	if r.V1 != nil {
+		p.Note = []byte(r.V1.Note)
+	} else {
+		p, _ = merkle.ParseTlogProof([]byte(r.V2))
+	}
+	origin, _, _ := strings.Cut(string(p.Note), "\n")
+	return origin
+}
+
 func (r receipt) marshal() ([]byte, error) {
 	b, err := json.Marshal(r)
 	return append(b, '\n'), err
@@ -46,13 +60,8 @@ func parseReceipt(b []byte) (r receipt, err error) {
 	if len(b) > maxReceipt {
 		return r, fmt.Errorf("%w: over %d bytes", ErrReceipt, maxReceipt)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
+	if err := json.Unmarshal(b, &r); err != nil {
 		return r, fmt.Errorf("%w: no receipt", ErrReceipt)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return r, fmt.Errorf("%w: something after the receipt", ErrReceipt)
 	}
 	again, err := r.marshal()
 	if err != nil || !bytes.Equal(again, b) {

@@ -8,8 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sigstore/sigstore/pkg/signature"
 
@@ -98,7 +101,7 @@ func checkVKey(vkey string) error {
 
 func parseKey(text string) (crypto.PublicKey, error) {
 	der, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil {
+	if err != nil || base64.StdEncoding.EncodeToString(der) != text { // it reads over the ends of lines
 		return nil, errors.New("a key is not base64")
 	}
 	return x509.ParsePKIXPublicKey(der)
@@ -110,7 +113,9 @@ func (t *Trust) addV1(text string) error {
 	if err != nil {
 		return err
 	}
-	if host, tree, ok := strings.Cut(origin, " - "); !ok || host == "" || tree == "" || strings.ContainsAny(tree, " \t") {
+	host, tree, _ := strings.Cut(origin, " - ")
+	if n, err := strconv.ParseUint(tree, 10, 63); err != nil || strconv.FormatUint(n, 10) != tree || host == "" ||
+		strings.ContainsFunc(host, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) || !utf8.ValidString(host) {
 		return fmt.Errorf("%.80q is no origin of a log of the first version", origin)
 	}
 	if slices.ContainsFunc(t.v1, func(l v1Key) bool { return l.origin == origin }) {

@@ -35,7 +35,7 @@ import (
 // V1 is a log of the first version of Rekor, in which an anchor is a hashedrekord 0.0.1. URL is required.
 type V1 struct {
 	URL string
-	// HTTP asks. Nil means one that waits for thirty seconds. Redirects are not followed, whatever it says.
+	// HTTP asks. Nil means one of its own. It waits for its timeout, or thirty seconds if it has none. Redirects are not followed, whatever it says.
 	HTTP *http.Client
 }
 
@@ -75,10 +75,10 @@ func (l V1) add(ctx context.Context, e Entry) (receipt, error) {
 		answer = created.Payload
 	case errors.As(err, &there):
 		if answer, err = find(ctx, c, path.Base(string(there.Location))); err != nil {
-			return receipt{}, fmt.Errorf("rekor: what is there already: %w", err)
+			return receipt{}, fmt.Errorf("rekor: what is there already: %w", said{err})
 		}
 	default:
-		return receipt{}, fmt.Errorf("rekor: %w", err)
+		return receipt{}, fmt.Errorf("rekor: %w", said{err})
 	}
 	return e.answeredV1(answer)
 }
@@ -135,7 +135,7 @@ func (e Entry) answeredV1(answer models.LogEntry) (receipt, error) {
 		if *p.TreeSize < 0 || uint64(*p.TreeSize) != of.Size || !strings.EqualFold(*p.RootHash, hex.EncodeToString(of.Hash)) {
 			return r, fmt.Errorf("%w: its proof is for size %d, and its checkpoint of %d", ErrReceipt, *p.TreeSize, of.Size)
 		}
-		saved := &v1{Note: *p.Checkpoint, Inclusion: p.Hashes, TreeIndex: *p.LogIndex, IntegratedTime: *a.IntegratedTime, LogIndex: *a.LogIndex, SET: a.Verification.SignedEntryTimestamp}
+		saved := &v1{Note: *p.Checkpoint, Inclusion: append([]string{}, p.Hashes...), TreeIndex: *p.LogIndex, IntegratedTime: *a.IntegratedTime, LogIndex: *a.LogIndex, SET: a.Verification.SignedEntryTimestamp}
 		if _, err := hashes(p.Hashes); err != nil {
 			return r, err
 		}
@@ -143,6 +143,12 @@ func (e Entry) answeredV1(answer models.LogEntry) (receipt, error) {
 	}
 	return r, nil
 }
+
+const (
+	maxNote    = 1 << 12      // bytes: an origin, a size, a root and one signature
+	maxIndex   = 1<<53 - 1    // beyond, the timestamp is signed over what JSON rounds
+	lastSecond = 253402300799 // that formats of time know; package time takes those that are much later for some of long ago
+)
 
 // verifyV1 checks everything that such a log signs.
 func (t *Trust) verifyV1(e Entry, s *v1) (a Anchored, err error) {
@@ -154,10 +160,11 @@ func (t *Trust) verifyV1(e Entry, s *v1) (a Anchored, err error) {
 	if err != nil {
 		return a, err
 	}
-	if s.TreeIndex < 0 || s.LogIndex < s.TreeIndex || s.IntegratedTime <= 0 || of.Size > math.MaxInt64 || uint64(s.TreeIndex) >= of.Size {
+	if s.TreeIndex < 0 || s.LogIndex < s.TreeIndex || s.LogIndex > maxIndex || s.IntegratedTime <= 0 || s.IntegratedTime > lastSecond ||
+		of.Size > math.MaxInt64 || uint64(s.TreeIndex) >= of.Size {
 		return a, fmt.Errorf("%w: index %d, or %d over all shards, of %d, at %d", ErrReceipt, s.TreeIndex, s.LogIndex, of.Size, s.IntegratedTime)
 	}
-	if p, err := hashes(s.Inclusion); err != nil || !slices.EqualFunc(p, s.Inclusion, func(h merkle.Hash, text string) bool { return h.String() == text }) {
+	if p, err := hashes(s.Inclusion); s.Inclusion == nil || err != nil || !slices.EqualFunc(p, s.Inclusion, func(h merkle.Hash, text string) bool { return h.String() == text }) {
 		return a, fmt.Errorf("%w: a hash of its proof is none", ErrReceipt)
 	}
 	entry := &models.LogEntryAnon{
@@ -175,6 +182,9 @@ func (t *Trust) verifyV1(e Entry, s *v1) (a Anchored, err error) {
 
 // openV1 checks a checkpoint, which is to be of a log that is trusted, signed by its key, and spelled as it was signed.
 func (t *Trust) openV1(text string) (of util.SignedCheckpoint, key v1Key, err error) {
+	if len(text) > maxNote { // reading many signatures takes long
+		return of, key, fmt.Errorf("%w: a checkpoint of over %d bytes", ErrReceipt, maxNote)
+	}
 	if err := of.UnmarshalText([]byte(text)); err != nil {
 		return of, key, fmt.Errorf("%w: its checkpoint: %w", ErrReceipt, err)
 	}
@@ -194,14 +204,14 @@ func (t *Trust) openV1(text string) (of util.SignedCheckpoint, key v1Key, err er
 	return of, key, fmt.Errorf("%w: log %.80q is not trusted", ErrReceipt, of.Origin)
 }
 
-// goesOn checks, of two checkpoints that were verified, that one goes on from the other. The next shard is another log.
+// goesOn checks, of two checkpoints of one log that were verified, that one goes on from the other.
 func (l V1) goesOn(ctx context.Context, t *Trust, seen, now string) error {
 	a, _, err := t.openV1(seen)
 	if err != nil {
 		return err
 	}
 	b, _, err := t.openV1(now)
-	if err != nil || a.Origin != b.Origin {
+	if err != nil {
 		return err
 	}
 	if b.Size < a.Size {
@@ -218,7 +228,7 @@ func (l V1) goesOn(ctx context.Context, t *Trust, seen, now string) error {
 		found, err := c.Tlog.GetLogProofContext(ctx, tlog.NewGetLogProofParams().
 			WithFirstSize(conv.Pointer(int64(a.Size))).WithLastSize(int64(b.Size)).WithTreeID(&tree))
 		if err != nil {
-			return fmt.Errorf("rekor: %.80q: %w", a.Origin, err)
+			return fmt.Errorf("rekor: %.80q: %w", a.Origin, said{err})
 		}
 		if proof, err = hashes(found.Payload.Hashes); err != nil {
 			return err
@@ -247,6 +257,13 @@ func logID(key crypto.PublicKey) (string, error) {
 	id := sha256.Sum256(der)
 	return hex.EncodeToString(id[:]), err
 }
+
+// said is an error that quotes what a server said, which may be long.
+type said struct{ error }
+
+func (s said) Error() string { return fmt.Sprintf("%.500s", s.error.Error()) }
+
+func (s said) Unwrap() error { return s.error }
 
 // endpoint checks where to send something.
 func endpoint(prefix string) (*url.URL, error) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,15 +24,16 @@ type V2 struct {
 	URL         string       // of the server that takes entries
 	Files       merkle.Files // of the log; such a server does not have them
 	VerifierKey string
-	// HTTP asks. Nil means one that waits for thirty seconds. Redirects are not followed, whatever it says.
+	// HTTP asks. Nil means one of its own. It waits for its timeout, or thirty seconds if it has none. Redirects are not followed, whatever it says.
 	HTTP *http.Client
 }
 
 // add proposes the entry, or finds it where it was proposed before, and returns its receipt, of which nothing is believed yet.
 func (l V2) add(ctx context.Context, e Entry) (receipt, error) {
 	r := receipt{Checkpoint: e.Checkpoint, Key: e.Key, Signature: e.Signature}
-	if l.Files == nil {
-		return r, errors.New("rekor: no files of the log")
+	files, err := merkle.NewReader(l.Files, l.VerifierKey)
+	if err != nil {
+		return r, err
 	}
 	der, _, err := e.pkix()
 	if err != nil {
@@ -70,7 +70,7 @@ func (l V2) add(ctx context.Context, e Entry) (receipt, error) {
 	case http.StatusCreated:
 		p, err = proofOf(answer)
 	case http.StatusConflict:
-		p, err = l.find(resp.Header.Get("X-Log-Index"))
+		p, err = findAt(files, resp.Header.Get("X-Log-Index"))
 	default:
 		err = fmt.Errorf("rekor: it answers %d: %.200q", resp.StatusCode, answer)
 	}
@@ -106,14 +106,10 @@ func proofOf(answer []byte) (p merkle.TlogProof, err error) {
 	return p, nil
 }
 
-// find proves by the log's files what was there before, of which the server says the index only.
-func (l V2) find(text string) (p merkle.TlogProof, err error) {
+// findAt proves by the log's files what was there before, of which the server says the index only.
+func findAt(r *merkle.Reader, text string) (p merkle.TlogProof, err error) {
 	if p.Index, err = strconv.ParseUint(text, 10, 64); err != nil {
 		return p, fmt.Errorf("%w: it does not say where the entry is that it has", ErrReceipt)
-	}
-	r, err := merkle.NewReader(l.Files, l.VerifierKey)
-	if err != nil {
-		return p, err
 	}
 	cp, err := r.Checkpoint()
 	if err != nil {
@@ -172,28 +168,39 @@ func (t *Trust) verifyV2(e Entry, text string) (a Anchored, note string, err err
 	return a, string(p.Note), nil
 }
 
-// goesOn checks, of two checkpoints that were verified, that one goes on from the other.
+// goesOn checks, of two checkpoints of one log that were verified, that one goes on from the other.
 func (l V2) goesOn(_ context.Context, t *Trust, seen, now string) error {
 	a, err := t.v2.Verify([]byte(seen))
 	if err != nil {
 		return err
 	}
 	b, err := t.v2.Verify([]byte(now))
-	if err != nil || a.Checkpoint.Origin != b.Checkpoint.Origin {
+	if err != nil {
 		return err
 	}
 	r, err := merkle.NewReader(l.Files, l.VerifierKey)
 	if err != nil {
 		return err
 	}
-	return r.GoesOn(a.Checkpoint, b.Checkpoint)
+	err = r.GoesOn(a.Checkpoint, b.Checkpoint)
+	if err == nil {
+		return nil
+	}
+	// The files may be the other history's.
+	if c, e := merkle.Compare(l.VerifierKey, merkle.View{Note: []byte(now)}, merkle.View{Files: l.Files}); e == nil && c.Forked {
+		return fmt.Errorf("%w: %.80q has signed another size %d than its files show: %w", merkle.ErrForked, b.Checkpoint.Origin, b.Checkpoint.Size, err)
+	}
+	return err
 }
 
 // httpClient returns one that asks only whom it was told to, and reads no more than an answer can have.
 func httpClient(c *http.Client) *http.Client {
-	asked := http.Client{Timeout: 30 * time.Second}
+	asked := http.Client{}
 	if c != nil {
 		asked = *c
+	}
+	if asked.Timeout <= 0 { // a server that keeps silent would hold a round up for ever, and nobody would hear of it
+		asked.Timeout = 30 * time.Second
 	}
 	asked.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	asked.Transport = bounded{asked.Transport}
