@@ -111,14 +111,14 @@ func TestRekor1(t *testing.T) {
 	for range 4 {
 		for _, node := range []*rekor.Anchorer{a, b} {
 			both.Go(func() {
-				if _, err := node.Anchor(within(t)); err != nil && !errors.Is(err, audit.ErrConflict) {
-					t.Error(err)
+				if _, err := node.Anchor(within(t)); err != nil && !errors.Is(err, audit.ErrConflict) && !strings.Contains(err.Error(), "[500]") {
+					t.Error(err) // two that propose one entry at once may confuse a Rekor
 				}
 			})
 		}
 	}
 	both.Wait()
-	h.alarmed()
+	h.anchoredStill(a)
 	if now, have := h.treeSize(r), len(h.receipts(b, r.trust())); now != before+1 || have != had+1 {
 		t.Errorf("two nodes at once: %d entries more, and %d receipts", now-before, have-had)
 	}
