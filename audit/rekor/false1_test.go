@@ -33,7 +33,8 @@ type false1 struct {
 	t     testing.TB
 	key   *ecdsa.PrivateKey
 	mu    sync.Mutex
-	shard string // the active one
+	note  func(text string) string // is the text of a checkpoint, before it is signed
+	shard string                   // the active one
 	trees map[string]merkle.Log
 	sign  func(cp *util.Checkpoint, set map[string]any)                       // what is signed, before it is
 	lie   func(w http.ResponseWriter, r *http.Request, answer any) bool       // in place of an answer
@@ -155,6 +156,9 @@ func (f *false1) entry(body []byte) any {
 	}
 	signer := must(signature.LoadSigner(f.key, crypto.SHA256))
 	note := must(util.CreateSignedCheckpoint(of))
+	if f.note != nil {
+		note.Note = f.note(note.Note)
+	}
 	must(note.Sign("rekor.local", signer, options.WithContext(context.Background())))
 	digest := sha256.Sum256(must(json.Marshal(set)))
 	signed := must(ecdsa.SignASN1(rand.Reader, f.key, digest[:]))

@@ -9,8 +9,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -211,33 +213,89 @@ func TestOtherSignatureIsNoOtherReceipt(t *testing.T) {
 }
 
 // A silent server takes what is asked, and never answers.
-type silent struct{}
+type silent struct{ asked *int }
 
-func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
+func (s silent) RoundTrip(r *http.Request) (*http.Response, error) {
+	*s.asked++
 	<-r.Context().Done()
 	return nil, r.Context().Err()
 }
 
-// TestSilenceEnds: a client that would wait for ever does not, and the alarm is told.
+// TestSilenceEnds: a client that would wait for ever does not, and the alarm is told; one that has a timeout keeps it.
 func TestSilenceEnds(t *testing.T) {
 	for _, name := range []string{"v1", "v2"} {
-		t.Run(name, func(t *testing.T) {
+		for timeout, want := range map[time.Duration]time.Duration{0: 30 * time.Second, 5 * time.Second: 5 * time.Second} {
 			synctest.Test(t, func(t *testing.T) {
 				h := aHouse(t)
-				vkey := h.log.VerifierKey()
-				to := map[string]rekor.Log{
-					"v1": rekor.V1{URL: "http://127.0.0.1:1", HTTP: &http.Client{Transport: silent{}}},
-					"v2": rekor.V2{URL: "http://127.0.0.1:1", HTTP: &http.Client{Transport: silent{}}, Files: h.log, VerifierKey: vkey},
-				}[name]
+				vkey, asked := h.log.VerifierKey(), 0
+				client := &http.Client{Transport: silent{&asked}, Timeout: timeout}
+				to := map[string]rekor.Log{"v1": rekor.V1{URL: "https://127.0.0.1:1", HTTP: client}, "v2": rekor.V2{URL: "https://127.0.0.1:1", HTTP: client, Files: h.log, VerifierKey: vkey}}[name]
 				a := h.anchorer(to, "rekor2 log "+vkey+"\nrekor2 quorum none\n")
 				ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 				defer cancel()
-				if _, err := a.Anchor(ctx); err == nil || ctx.Err() != nil || h.alarmed() == nil {
-					t.Error(err, ctx.Err())
+				begun := time.Now()
+				if _, err := a.Anchor(ctx); !errors.Is(err, context.DeadlineExceeded) || h.alarmed() == nil || asked != 1 || time.Since(begun) != want {
+					t.Errorf("%s: %v, after %v, asked %d times", name, err, time.Since(begun), asked)
 				}
 			})
+		}
+	}
+}
+
+// A stuck server has every entry, and does not show it.
+type stuck struct {
+	status int
+	asked  *int
+}
+
+func (s stuck) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp := &http.Response{StatusCode: s.status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader("{}")), Request: r}
+	if r.Method == http.MethodPost {
+		resp.StatusCode = http.StatusConflict
+		resp.Header.Set("Location", "/api/v1/log/entries/"+strings.Repeat("0", 64))
+	} else {
+		*s.asked++
+	}
+	return resp, nil
+}
+
+// TestConflictsEnd: an entry that is said to be there, and is not, is looked for so often, and one that cannot be shown is not looked for again.
+func TestConflictsEnd(t *testing.T) {
+	for status, want := range map[int]int{http.StatusNotFound: 21, http.StatusInternalServerError: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			h, asked := aHouse(t), 0
+			a := h.anchorer(rekor.V1{URL: "http://127.0.0.1:1", HTTP: &http.Client{Transport: stuck{status, &asked}}}, "rekor2 log "+h.log.VerifierKey()+"\nrekor2 quorum none\n")
+			if _, err := a.Anchor(context.Background()); err == nil || asked != want {
+				t.Errorf("%d: %v, asked %d times", status, err, asked)
+			}
 		})
 	}
+}
+
+// TestNotesAreSpelled: what a log signs is read as it stands there, to the last line.
+func TestNotesAreSpelled(t *testing.T) {
+	for what, note := range map[string]func(text string) string{
+		"a size with a zero": func(text string) string { return strings.Replace(text, "\n", "\n0", 1) },
+		"something more":     func(text string) string { return text + "\nand more\n" },
+		"a tab":              func(text string) string { return strings.Replace(text, "\n", "\t\n", 1) },
+		"an end of a line":   func(text string) string { return strings.Replace(text, "=\n", "=\r\n", 1) },
+	} {
+		f, h := aFalse1(t), aHouse(t)
+		f.note = note
+		h.refused(h.anchorer(rekor.V1{URL: f.URL}, f.trust("1")), what, rekor.ErrReceipt)
+	}
+	f, h := aFalse1(t), aHouse(t)
+	f.note = func(text string) string { return text + "Timestamp: 1\n" } // as some have had it
+	h.anchored(h.anchorer(rekor.V1{URL: f.URL}, f.trust("1")))
+}
+
+// TestPrefix: a Rekor need not be at the root.
+func TestPrefix(t *testing.T) {
+	f, h := aFalse1(t), aHouse(t)
+	front := httptest.NewServer(http.StripPrefix("/of/rekor", f))
+	defer front.Close()
+	h.anchored(h.anchorer(rekor.V1{URL: front.URL + "/of/rekor"}, f.trust("1")))
+	h.anchored(h.anchorer(rekor.V1{URL: front.URL + "/of/rekor/"}, f.trust("1")))
 }
 
 // TestErrorsAreShort: whatever a server says.

@@ -2,6 +2,7 @@ package rekor_test
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -26,32 +27,34 @@ func TestParseTrustRefuses(t *testing.T) {
 		}
 	}
 	for what, bad := range map[string]string{
-		"nothing":              "",
-		"no log":               lines(key, rekor1),
-		"no key":               lines(log, rekor1),
-		"no Rekor":             lines(log, key),
-		"an unknown word":      lines(log, key, rekor1, "rekor3 x"),
-		"an indented line":     lines(log, key, rekor1, " "+key),
-		"no verifier key":      lines("log x", key, rekor1),
-		"no base64":            lines(log, "key x", rekor1),
-		"no PKIX":              lines(log, "key AAAA", rekor1),
-		"an ECDSA key of ours": lines(log, "key "+pkix(&curve.PublicKey), rekor1),
-		"no origin":            lines(log, key, "rekor1 "+pkix(&curve.PublicKey)),
-		"no tree":              lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local"),
-		"an empty tree":        lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local - "),
-		"a tree of no number":  lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local - x"),
-		"a tree of two lines":  lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local - 1\r"),
-		"a tree with a zero":   lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local - 01"),
-		"no host":              lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+"  - 1"),
-		"a host with a space":  lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor local - 1"),
-		"a host with a byte":   lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor\xfflocal - 1"),
-		"a host with a bell":   lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor\alocal - 1"),
-		"a host with an end":   lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local\r - 1"),
-		"a key of two lines":   lines(log, key+"\r", rekor1),
-		"two keys of one log":  lines(log, key, rekor1, "rekor1 "+pkix(h.key.Public())+" rekor.local - 1"),
-		"no policy":            lines(log, key, rekor1, "rekor2 quorum none"),
-		"an unknown witness":   lines(log, key, rekor2, "rekor2 quorum w"),
-		"witnesses of no log":  lines(log, key, "rekor2 witness w x", "rekor2 quorum w"),
+		"nothing":                "",
+		"no log":                 lines(key, rekor1),
+		"no key":                 lines(log, rekor1),
+		"no Rekor":               lines(log, key),
+		"an unknown word":        lines(log, key, rekor1, "rekor3 x"),
+		"another's policy":       lines(log, key, rekor1, "rekor3 log "+h.log.VerifierKey(), "rekor3 quorum none"),
+		"a key that is to share": lines(log, key, "rekor1 "+pkix(must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey())+" rekor.local - 1"),
+		"an indented line":       lines(log, key, rekor1, " "+key),
+		"no verifier key":        lines("log x", key, rekor1),
+		"no base64":              lines(log, "key x", rekor1),
+		"no PKIX":                lines(log, "key AAAA", rekor1),
+		"an ECDSA key of ours":   lines(log, "key "+pkix(&curve.PublicKey), rekor1),
+		"no origin":              lines(log, key, "rekor1 "+pkix(&curve.PublicKey)),
+		"no tree":                lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local"),
+		"an empty tree":          lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local - "),
+		"a tree of no number":    lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local - x"),
+		"a tree of two lines":    lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local - 1\r"),
+		"a tree with a zero":     lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local - 01"),
+		"no host":                lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+"  - 1"),
+		"a host with a space":    lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor local - 1"),
+		"a host with a byte":     lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor\xfflocal - 1"),
+		"a host with a bell":     lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor\alocal - 1"),
+		"a host with an end":     lines(log, key, "rekor1 "+pkix(&curve.PublicKey)+" rekor.local\r - 1"),
+		"a key of two lines":     lines(log, key+"\r", rekor1),
+		"two keys of one log":    lines(log, key, rekor1, "rekor1 "+pkix(h.key.Public())+" rekor.local - 1"),
+		"no policy":              lines(log, key, rekor1, "rekor2 quorum none"),
+		"an unknown witness":     lines(log, key, rekor2, "rekor2 quorum w"),
+		"witnesses of no log":    lines(log, key, "rekor2 witness w x", "rekor2 quorum w"),
 	} {
 		if _, err := rekor.ParseTrust([]byte(bad)); err == nil {
 			t.Errorf("%s: %q", what, bad)

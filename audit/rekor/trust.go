@@ -114,7 +114,7 @@ func (t *Trust) addV1(text string) error {
 		return err
 	}
 	host, tree, _ := strings.Cut(origin, " - ")
-	if n, err := strconv.ParseUint(tree, 10, 63); err != nil || strconv.FormatUint(n, 10) != tree || host == "" ||
+	if n, _ := strconv.ParseUint(tree, 10, 63); strconv.FormatUint(n, 10) != tree || host == "" ||
 		strings.ContainsFunc(host, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) || !utf8.ValidString(host) {
 		return fmt.Errorf("%.80q is no origin of a log of the first version", origin)
 	}

@@ -44,9 +44,6 @@ func (l V1) client() (*client.Rekor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.Trim(u.Path, "/") == "" {
-		u.Path = client.DefaultBasePath
-	}
 	rt := httptransport.NewWithClient(u.Host, u.Path, []string{u.Scheme}, httpClient(l.HTTP))
 	rt.Consumers["application/json"] = runtime.JSONConsumer()
 	rt.Producers["application/json"] = runtime.JSONProducer()
@@ -132,14 +129,10 @@ func (e Entry) answeredV1(answer models.LogEntry) (receipt, error) {
 		if err := of.UnmarshalText([]byte(*p.Checkpoint)); err != nil {
 			return r, fmt.Errorf("%w: its checkpoint: %w", ErrReceipt, err)
 		}
-		if *p.TreeSize < 0 || uint64(*p.TreeSize) != of.Size || !strings.EqualFold(*p.RootHash, hex.EncodeToString(of.Hash)) {
+		if uint64(*p.TreeSize) != of.Size || !strings.EqualFold(*p.RootHash, hex.EncodeToString(of.Hash)) {
 			return r, fmt.Errorf("%w: its proof is for size %d, and its checkpoint of %d", ErrReceipt, *p.TreeSize, of.Size)
 		}
-		saved := &v1{Note: *p.Checkpoint, Inclusion: append([]string{}, p.Hashes...), TreeIndex: *p.LogIndex, IntegratedTime: *a.IntegratedTime, LogIndex: *a.LogIndex, SET: a.Verification.SignedEntryTimestamp}
-		if _, err := hashes(p.Hashes); err != nil {
-			return r, err
-		}
-		r.V1 = saved
+		r.V1 = &v1{Note: *p.Checkpoint, Inclusion: append([]string{}, p.Hashes...), TreeIndex: *p.LogIndex, IntegratedTime: *a.IntegratedTime, LogIndex: *a.LogIndex, SET: a.Verification.SignedEntryTimestamp}
 	}
 	return r, nil
 }
@@ -160,11 +153,11 @@ func (t *Trust) verifyV1(e Entry, s *v1) (a Anchored, err error) {
 	if err != nil {
 		return a, err
 	}
-	if s.TreeIndex < 0 || s.LogIndex < s.TreeIndex || s.LogIndex > maxIndex || s.IntegratedTime <= 0 || s.IntegratedTime > lastSecond ||
-		of.Size > math.MaxInt64 || uint64(s.TreeIndex) >= of.Size {
+	if s.LogIndex < s.TreeIndex || s.LogIndex > maxIndex || s.IntegratedTime <= 0 || s.IntegratedTime > lastSecond ||
+		of.Size > math.MaxInt64 || uint64(s.TreeIndex) >= of.Size { // as a negative one is
 		return a, fmt.Errorf("%w: index %d, or %d over all shards, of %d, at %d", ErrReceipt, s.TreeIndex, s.LogIndex, of.Size, s.IntegratedTime)
 	}
-	if p, err := hashes(s.Inclusion); s.Inclusion == nil || err != nil || !slices.EqualFunc(p, s.Inclusion, func(h merkle.Hash, text string) bool { return h.String() == text }) {
+	if p, _ := hashes(s.Inclusion); s.Inclusion == nil || !slices.EqualFunc(p, s.Inclusion, func(h merkle.Hash, text string) bool { return h.String() == text }) {
 		return a, fmt.Errorf("%w: a hash of its proof is none", ErrReceipt)
 	}
 	entry := &models.LogEntryAnon{
