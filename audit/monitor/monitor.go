@@ -117,6 +117,11 @@ func New(cfg Config) (*Monitor, error) {
 	for _, p := range m.view.places {
 		m.known += len(p.known)
 	}
+	saved, err := m.view.marshal()
+	if err != nil {
+		return nil, fmt.Errorf("monitor: %w", err)
+	}
+	m.dirty = !bytes.Equal(saved, cfg.Last) // who is watched has changed
 	return m, nil
 }
 

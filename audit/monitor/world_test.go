@@ -268,22 +268,18 @@ func (m mapFiles) ReadFile(name string) ([]byte, error) {
 	return data, nil
 }
 
-// copyOf copies what a checkpoint of the log's size needs.
+// copyOf copies what the log's checkpoint needs.
 func copyOf(l *merkle.StoreLog) mapFiles {
-	m := mapFiles{}
-	add := func(name string) {
-		if data, err := l.ReadFile(name); err == nil {
-			m[name] = data
+	m := mapFiles{"checkpoint": must(l.ReadFile("checkpoint"))}
+	size := must(merkle.ParseCheckpoint(m["checkpoint"], vkey())).Size
+	for level, n := range map[string]uint64{"entries": size, "0": size, "1": size >> 8} {
+		for i := range n >> 8 {
+			name := fmt.Sprintf("tile/%s/%03d", level, i)
+			m[name] = must(l.ReadFile(name))
 		}
-	}
-	add("checkpoint")
-	for _, level := range []string{"entries", "0", "1"} {
-		for n := range 40 {
-			name := fmt.Sprintf("tile/%s/%03d", level, n)
-			add(name)
-			for w := range 256 {
-				add(fmt.Sprintf("%s.p/%d", name, w))
-			}
+		if n&255 > 0 {
+			name := fmt.Sprintf("tile/%s/%03d.p/%d", level, n>>8, n&255)
+			m[name] = must(l.ReadFile(name))
 		}
 	}
 	return m
