@@ -26,7 +26,7 @@ var Table = []Row{
 	{"internal/sqlledger", "audit audit/merkle", "", "the driver is the host's"},
 	{"audit/trail", "audit audit/merkle identity internal/canon", "", "its index is made of the log alone: it knows no ledger and no records"},
 	{"audit/witness", "audit audit/merkle filippo.io/mldsa golang.org/x/mod/sumdb/note", "", "its server keeps what it has seen in a store; C2SP wants ML-DSA-44, which the standard library does not have yet"},
-	{"audit/monitor", "audit audit/merkle audit/witness identity internal/canon", ". credentials credentials/sshcert jit lifecycle rbac", "it follows others' logs with nothing but their files; its tests, the log of a whole system"},
+	{"audit/monitor", "audit audit/merkle audit/witness identity internal/canon", "credentials credentials/sshcert jit lifecycle rbac", "it follows others' logs with nothing but their files; its tests, the log of a whole system"},
 	{"internal/faulty", "audit", "", "faults of any ledger, for tests of what stands on it"},
 	{"internal/schema", "", "", "JSON Schemas of the documents that packages read, for their tests to make"},
 	{"rbac", "identity internal/canon", "internal/schema", "deciding is pure: values in, values out"},
