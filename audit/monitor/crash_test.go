@@ -240,27 +240,29 @@ func TestWatchesComeAndGo(t *testing.T) {
 
 // TestWhatIsForgottenIsSaid: of more open grants than a monitor keeps it forgets some, says so, and says with a doubt from then on what it cannot tell.
 func TestWhatIsForgottenIsSaid(t *testing.T) {
+	const most = 64
 	s := newScribe()
-	s.grants(maxKnown+10, who(1))
+	s.grants(most+10, who(1))
 	dba, ops := Watch{Role: "dba"}, Watch{Role: "ops"}
 	d := aDesk(s.log, dba, ops)
 	d.cfg.Tell = func(_ context.Context, n Notice) error {
-		if n.Index > maxKnown+10 {
+		if n.Index > most+10 {
 			d.told = append(d.told, n)
 		}
 		return nil
 	}
 	d.start()
+	d.m.most = most
 	if _, err := d.m.Look(bg); !errors.Is(err, ErrUntold) || !d.cried(ErrUntold) {
 		t.Fatal(err)
 	}
 	at := d.m.View().Positions
-	if at[0].Since < maxKnown || at[1].Since != 0 {
+	if at[0].Since < most || at[1].Since != 0 {
 		t.Errorf("%v", at)
 	}
 	d.start()
-	s.put(s.of("jit.approved", who(1), "g1"), s.of("jit.revoked", who(1), "g2"), s.of("jit.revoked", who(1), fmt.Sprint("g", maxKnown+5)))
-	if heard, err := d.look(dba); err != nil || !slices.Equal(heard, []string{fmt.Sprint(maxKnown+11, "?"), fmt.Sprint(maxKnown + 13)}) {
+	s.put(s.of("jit.approved", who(1), "g1"), s.of("jit.revoked", who(1), "g2"), s.of("jit.revoked", who(1), fmt.Sprint("g", most+5)))
+	if heard, err := d.look(dba); err != nil || !slices.Equal(heard, []string{fmt.Sprint(most+11, "?"), fmt.Sprint(most + 13)}) {
 		t.Error(heard, err)
 	}
 	if heard := heardBy(d.told, ops); len(heard) > 0 {

@@ -249,12 +249,15 @@ func TestOwnerHearsOfEveryGrantAndCredential(t *testing.T) {
 		d := aDesk(p.log, everybody...)
 		broken := func(name string) bool { return rapid.IntRange(0, 9).Draw(t, name) == 9 }
 		tell, save := d.cfg.Tell, d.cfg.Save
+		verified := map[string]bool{}
 		d.cfg.Tell = func(ctx context.Context, n Notice) error {
 			if broken("not told") {
 				return errors.New("nobody at home")
 			}
-			if err := verify(n); err != nil {
-				t.Fatalf("entry %d: %v", n.Index, err)
+			if key := fmt.Sprint(n.Index, n.Proof.Note); !verified[key] { // once for all watches
+				if verified[key] = true; verify(n) != nil {
+					t.Fatalf("entry %d: %v", n.Index, verify(n))
+				}
 			}
 			if n.Watch.Principal != "" && n.Doubt == nil && n.Event.Beside != nil && n.Opening.Commitment() != n.Event.Beside["principals"] {
 				t.Fatalf("entry %d: the principals %v are not shown", n.Index, n.Principals)
@@ -292,8 +295,8 @@ func TestOwnerHearsOfEveryGrantAndCredential(t *testing.T) {
 			d.cfg.From = uint64(rapid.IntRange(1, 12).Draw(t, "from"))
 		}
 		d.start()
-		for range rapid.IntRange(1, 12).Draw(t, "rounds") {
-			for range rapid.IntRange(0, 12).Draw(t, "steps") {
+		for range rapid.IntRange(1, 8).Draw(t, "rounds") {
+			for range rapid.IntRange(0, 10).Draw(t, "steps") {
 				p.step()
 			}
 			if broken("stopped") {

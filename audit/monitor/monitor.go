@@ -72,7 +72,8 @@ type Monitor struct {
 	dirty    bool    // the view is not saved as it is
 	pending  []error // what is to be said before it is,
 	more     int     // and how much else
-	known    int     // how much the view knows of objects
+	known    int     // how much the view knows of objects,
+	most     int     // and how much it may
 	recalled bool    // what the last start had seen was said
 
 	telling sync.Mutex   // one alarm at a time
@@ -101,7 +102,7 @@ func New(cfg Config) (*Monitor, error) {
 		return nil, fmt.Errorf("monitor: %w", err)
 	}
 	reader.SetCache(4 << 20) // of what is read once
-	m := &Monitor{cfg: cfg, reader: reader}
+	m := &Monitor{cfg: cfg, reader: reader, most: maxKnown}
 	if cfg.Last != nil {
 		v, err := parseView(cfg.Last, cfg.VerifierKey)
 		if err != nil {

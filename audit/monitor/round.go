@@ -309,7 +309,7 @@ func (m *Monitor) entry(ctx context.Context, t *merkle.Tree, seen merkle.Checkpo
 			m.moved.Store(time.Now().UnixNano())
 		}
 		m.advance(p, index, v)
-		if m.known > maxKnown {
+		if m.known > m.most {
 			m.forget(earlier(now, e.Time), said)
 		}
 	}
@@ -334,9 +334,9 @@ func (m *Monitor) advance(p *place, index uint64, v verdict) {
 
 func (m *Monitor) forget(now time.Time, said *[]error) {
 	var lost []Watch
-	m.change(func(v *view) { lost, m.known = v.forget(now) })
+	m.change(func(v *view) { lost, m.known = v.forget(now, m.most) })
 	for _, w := range lost {
-		m.later(fmt.Errorf("monitor: %s: more than %d objects are open at once, and it does not follow all of them: %w", w, maxKnown, ErrUntold), said)
+		m.later(fmt.Errorf("monitor: %s: more than %d objects are open at once, and it does not follow all of them: %w", w, m.most, ErrUntold), said)
 	}
 }
 

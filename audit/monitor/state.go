@@ -175,9 +175,9 @@ func (v *view) next() uint64 {
 	return slices.MinFunc(v.places, func(a, b place) int { return cmp.Compare(a.next, b.next) }).next
 }
 
-// forget drops what has been over for a day. If there is still too much, it drops what is over first, and returns whose that was: those watches cannot tell
+// forget drops what has been over for a day. If there is still more than the most that there may be, it drops what is over first, and returns whose that was: those watches cannot tell
 // any more what was given before where they are. It returns how much is left, too.
-func (v *view) forget(now time.Time) (lost []Watch, left int) {
+func (v *view) forget(now time.Time, most int) (lost []Watch, left int) {
 	drop := func(last time.Time) (lost []Watch, left int, times []time.Time) {
 		for i := range v.places {
 			p := &v.places[i]
@@ -193,11 +193,11 @@ func (v *view) forget(now time.Time) (lost []Watch, left int) {
 		return lost, len(times), times
 	}
 	_, left, times := drop(now.Add(-keepKnown))
-	if left <= maxKnown {
+	if left <= most {
 		return nil, left
 	}
 	slices.SortFunc(times, time.Time.Compare)
-	lost, left, _ = drop(times[left-maxKnown*7/8]) // room for a while
+	lost, left, _ = drop(times[left-most*7/8]) // room for a while
 	for i := range v.places {
 		if p := &v.places[i]; slices.Contains(lost, p.watch) {
 			p.since = p.next
