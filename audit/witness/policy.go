@@ -307,6 +307,26 @@ func (p *Policy) open(signed []byte) (v Verified, quorum bool, err error) {
 	return v, p.holds(by), nil
 }
 
+// SeenAt returns the latest time at which a quorum had cosigned what [Policy.Verify] returned, by the times in the cosignatures: enough of them for the quorum are
+// not older. So less than a quorum of witnesses cannot make it later. There is none where the policy demands no witnesses.
+func (p Policy) SeenAt(v Verified) (at time.Time, ok bool) {
+	if p.quorum == 0 {
+		return time.Time{}, false
+	}
+	sigs := slices.Clone(v.Cosignatures)
+	slices.SortFunc(sigs, func(a, b Cosignature) int { return b.Time.Compare(a.Time) })
+	signed := make([]bool, len(p.witnesses))
+	for _, s := range sigs {
+		if i := slices.IndexFunc(p.witnesses, func(w Witness) bool { return w.Key.name == s.Witness }); i >= 0 {
+			signed[i] = true
+		}
+		if p.holds(signed) {
+			return s.Time, true
+		}
+	}
+	return time.Time{}, false
+}
+
 // VerifyProof checks that the policy accepts the proof's checkpoint, as [Policy.Verify] does, and that the leaf is in its tree at the index
 // (c2sp.org/tlog-proof). It says nothing about the extra data.
 func (p Policy) VerifyProof(proof merkle.TlogProof, leaf []byte) (Verified, error) {
