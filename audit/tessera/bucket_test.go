@@ -26,6 +26,7 @@ type bucket struct {
 	integrated uint64
 	tiles      merkle.Log // of what is integrated
 	published  []byte
+	split      bool                           // batches end in the middle, as when whoever adds to them has stopped for long
 	fault      func(step string, n int) error // before a step with n entries; nil never fails
 }
 
@@ -138,11 +139,15 @@ func (d *driver) run(ctx context.Context, sign func(context.Context, uint64, []b
 	}
 }
 
-// flush takes the first entries of the queue, in up to two batches of which the second may fail when the first has not.
+// flush takes the entries of the queue, in batches.
 func (d *driver) flush() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for n := (len(d.queue) + 1) / 2; len(d.queue) > 0; n = len(d.queue) {
+	for len(d.queue) > 0 {
+		n := min(len(d.queue), int(d.options.BatchMaxSize()))
+		if d.split {
+			n = (n + 1) / 2
+		}
 		batch := d.queue[:n]
 		d.queue = d.queue[n:]
 		err := d.may("take", n)

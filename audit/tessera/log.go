@@ -20,7 +20,8 @@ import (
 const (
 	maxLeaves = 16 << 20 // bytes that the leaves of one Append take in entry bundles
 	maxCount  = 1 << 16  // of these leaves
-	maxGroup  = 1 << 20  // of calls that are appended together
+	maxGroup  = 1 << 20  // bytes of calls that are appended together
+	maxBatch  = 1024     // entries that Tessera stores together
 
 	patience = 30 * time.Second // for Tessera, and for the mark, to do what is theirs to do
 	landing  = 5 * time.Second  // for what Tessera has signed to be where it is published
@@ -259,11 +260,26 @@ func (l *Log) give(first uint64, leaves [][]byte) error {
 	}
 }
 
-func (l *Log) giveAll(first uint64, leaves [][]byte) (err error) {
+// giveAll gives no more than a batch at a time, so that nothing comes after what has failed.
+func (l *Log) giveAll(first uint64, leaves [][]byte) error {
+	for batch := range slices.Chunk(leaves, maxBatch) {
+		if err := l.giveBatch(first, batch); err != nil {
+			return err
+		}
+		first += uint64(len(batch))
+	}
+	return nil
+}
+
+func (l *Log) giveBatch(first uint64, leaves [][]byte) (err error) {
 	defer guard(&err)
+	entries := make([]*tessera.Entry, len(leaves))
+	for i, leaf := range leaves { // before the first is given, for Tessera ends a batch some time after its first
+		entries[i] = tessera.NewEntry(leaf)
+	}
 	futures := make([]tessera.IndexFuture, len(leaves))
-	for i, leaf := range leaves {
-		futures[i] = l.add(context.Background(), tessera.NewEntry(leaf))
+	for i, e := range entries {
+		futures[i] = l.add(context.Background(), e)
 	}
 	for i, future := range futures {
 		at, failed := future()

@@ -84,7 +84,7 @@ func open(ctx context.Context, s Storage, origin string, key crypto.Signer, inte
 	if c.mark == nil {
 		return nil, errors.New("tessera: a log needs a mark")
 	}
-	l := &Log{origin: origin, files: s.Files, mark: c.mark, patience: c.patience, poll: c.interval / 10, ready: c.ready, release: release,
+	l := &Log{origin: origin, files: guardedFiles{s.Files}, mark: c.mark, patience: c.patience, poll: c.interval / 10, ready: c.ready, release: release,
 		cancel: func() {}, shutdown: func(context.Context) error { return nil }}
 	if err := l.keys(key); err != nil {
 		return nil, err
@@ -145,10 +145,9 @@ func (o *opening) look(ctx context.Context) (err error) {
 	switch {
 	case err == nil:
 		o.cp = &cp
+	case errors.As(err, new(*unread)):
+		return err
 	case !errors.Is(err, fs.ErrNotExist):
-		if _, unread := o.files.ReadFile(checkpointFile); unread != nil {
-			return err
-		}
 		return fmt.Errorf("%w: %w", merkle.ErrForeign, err)
 	}
 	if o.was == nil && o.c.trusted == nil && o.cp != nil && o.cp.Size > 0 {
@@ -159,8 +158,12 @@ func (o *opening) look(ctx context.Context) (err error) {
 			return fmt.Errorf("%w: its checkpoint is not there", merkle.ErrRewound)
 		}
 		for _, name := range []string{"tile/0/000", "tile/entries/000", "tile/0/000.p/1", "tile/entries/000.p/1"} {
-			if _, err := o.files.ReadFile(name); !errors.Is(err, fs.ErrNotExist) {
-				return errors.Join(fmt.Errorf("%w: its checkpoint is not there, but %s is", merkle.ErrRewound, name), err)
+			_, err := o.files.ReadFile(name)
+			if err == nil {
+				return fmt.Errorf("%w: its checkpoint is not there, and %s is", merkle.ErrRewound, name)
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
 			}
 		}
 	}
@@ -233,7 +236,7 @@ func (o *opening) start(ctx context.Context, d tessera.Driver) (r tessera.LogRea
 		WithCheckpointSigner(o.gate).
 		WithCheckpointInterval(o.c.interval).
 		WithCheckpointRepublishInterval(0).
-		WithBatching(1024, o.c.interval/20).
+		WithBatching(maxBatch, o.c.interval/10).
 		WithPushback(1 << 30). // nothing is outstanding but one group
 		WithShutdownTimeout(o.patience)
 	if o.c.collect > 0 {
@@ -401,3 +404,25 @@ func (o *opening) saw(seen, now merkle.Checkpoint) error {
 	}
 	return o.reader.GoesOn(seen, now)
 }
+
+// guardedFiles are files whose panic is an error, and whose errors are known from those of whoever reads what they return.
+type guardedFiles struct{ merkle.Files }
+
+func (g guardedFiles) ReadFile(name string) (data []byte, err error) {
+	defer func() {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			data, err = nil, &unread{name, err}
+		}
+	}()
+	defer guard(&err)
+	return g.Files.ReadFile(name)
+}
+
+// unread is the error of files that were not read.
+type unread struct {
+	name string
+	err  error
+}
+
+func (e *unread) Error() string { return e.name + ": " + e.err.Error() }
+func (e *unread) Unwrap() error { return e.err }
