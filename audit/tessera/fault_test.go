@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,13 +16,26 @@ import (
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
 
-// once fails the n-th time that the step comes with as many entries.
-func once(step string, least, n int) func(string, int) error {
-	return func(s string, entries int) error {
-		if s != step || entries < least {
-			return nil
+// once fails the n-th step of a kind.
+func once(step string, n int) func(string, int) error {
+	return func(s string, _ int) error {
+		if s == step {
+			n--
 		}
-		if n--; n == 0 {
+		if s == step && n == 0 {
+			return errFault
+		}
+		return nil
+	}
+}
+
+// from fails the n-th step of a kind and those after it, so that it does not matter whether one batch has become two.
+func from(step string, n int) func(string, int) error {
+	return func(s string, _ int) error {
+		if s == step {
+			n--
+		}
+		if s == step && n < 1 {
 			return errFault
 		}
 		return nil
@@ -30,6 +44,7 @@ func once(step string, least, n int) func(string, int) error {
 
 // TestAllOrNothing: whatever fails in an Append, and wherever, all of its leaves are in the log once it is opened again, or none.
 func TestAllOrNothing(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		bucket func(step string, n int) error
 		mark   func(step string) error
@@ -37,11 +52,11 @@ func TestAllOrNothing(t *testing.T) {
 		open   bool // whether the log goes on without being opened
 		all    bool // whether the leaves are in the log in the end
 	}{
-		"nothing is taken":            {bucket: once("take", 1, 1), all: true},
-		"the second batch is lost":    {bucket: once("take", 1, 2), all: true},
-		"the last batch is lost":      {bucket: once("take", 1, 3), all: true},
-		"all is taken, with an error": {bucket: once("answer", 1, 3), all: true},
-		"half a batch is lost":        {split: true, bucket: once("take", 1, 2)},
+		"nothing is taken":            {bucket: from("take", 1), all: true},
+		"the second batch is lost":    {bucket: from("take", 2), all: true},
+		"the last batch is lost":      {bucket: from("take", 3), all: true},
+		"all is taken, with an error": {bucket: from("answer", 3), all: true},
+		"half a batch is lost":        {split: true, bucket: once("take", 1)},
 		"the mark is not written":     {mark: func(step string) error { return cut(step, "before") }},
 		"the mark is, with an error":  {mark: func(step string) error { return cut(step, "after") }, all: true},
 		"the mark panics": {mark: func(step string) error {
@@ -122,9 +137,10 @@ func times(step string, n int) func(string, int) error {
 
 // TestNoAnswer: what is never answered is an error, and a log of which nobody knows what it still writes stays locked.
 func TestNoAnswer(t *testing.T) {
+	t.Parallel()
 	b, m := newBucket(t), &memoryMark{}
 	storage := Storage{t.Name(), &driver{bucket: b}, b}
-	l, err := Open(t.Context(), storage, origin, key, WithMark(m), hasty(300*time.Millisecond))
+	l, err := Open(t.Context(), storage, origin, key, WithMark(m), hasty(2*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,8 +170,9 @@ func TestNoAnswer(t *testing.T) {
 
 // TestNeverPublished: what is not published is not acknowledged, and is in the log once it is opened again.
 func TestNeverPublished(t *testing.T) {
+	t.Parallel()
 	b, m := newBucket(t), &memoryMark{}
-	l, err := openBucket(t.Context(), b, m, hasty(300*time.Millisecond))
+	l, err := openBucket(t.Context(), b, m, hasty(2*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +184,7 @@ func TestNeverPublished(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openBucket(t.Context(), b, m, hasty(300*time.Millisecond)); err == nil {
+	if _, err := openBucket(t.Context(), b, m, hasty(2*time.Second)); err == nil {
 		t.Fatal("opened")
 	}
 	b.setFault(nil)
@@ -195,16 +212,12 @@ func (w wrongDriver) Appender(ctx context.Context, o *tessera.AppendOptions) (*t
 
 // TestWrongDrivers: what a driver does to entries behind the log's back is an error, and in no checkpoint.
 func TestWrongDrivers(t *testing.T) {
-	var mu sync.Mutex
-	n := 0
+	t.Parallel()
 	fifth := func(do func(add tessera.AddFn, ctx context.Context, e *tessera.Entry) tessera.IndexFuture) func(tessera.AddFn) tessera.AddFn {
 		return func(add tessera.AddFn) tessera.AddFn {
+			var n atomic.Int32
 			return func(ctx context.Context, e *tessera.Entry) tessera.IndexFuture {
-				mu.Lock()
-				n++
-				now := n
-				mu.Unlock()
-				if now != 5 {
+				if n.Add(1) != 5 {
 					return add(ctx, e)
 				}
 				return do(add, ctx, e)
@@ -247,9 +260,9 @@ func TestWrongDrivers(t *testing.T) {
 		}), merkle.ErrForked},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n = 0
+			t.Parallel()
 			b, m := newBucket(t), &memoryMark{}
-			l, err := Open(t.Context(), Storage{t.Name(), wrongDriver{&driver{bucket: b}, c.add}, b}, origin, key, WithMark(m), hasty(500*time.Millisecond))
+			l, err := Open(t.Context(), Storage{t.Name(), wrongDriver{&driver{bucket: b}, c.add}, b}, origin, key, WithMark(m), hasty(3*time.Second))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -278,6 +291,7 @@ func TestWrongDrivers(t *testing.T) {
 
 // TestTwoNodes: a node that opens the log takes it from the one that had it.
 func TestTwoNodes(t *testing.T) {
+	t.Parallel()
 	b, m := newBucket(t), &memoryMark{}
 	one, err := openBucket(t.Context(), b, m)
 	if err != nil {
@@ -305,13 +319,14 @@ func TestTwoNodes(t *testing.T) {
 
 // TestTwoNodesAtOnce: two that have the same mark, as no mark lets them, never acknowledge what is not in the log.
 func TestTwoNodesAtOnce(t *testing.T) {
+	t.Parallel()
 	b := newBucket(t)
-	one, err := openBucket(t.Context(), b, &memoryMark{}, hasty(500*time.Millisecond))
+	one, err := openBucket(t.Context(), b, &memoryMark{}, hasty(3*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer one.Close()
-	other, err := openBucket(t.Context(), b, &memoryMark{}, hasty(500*time.Millisecond))
+	other, err := openBucket(t.Context(), b, &memoryMark{}, hasty(3*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,6 +367,7 @@ func TestTwoNodesAtOnce(t *testing.T) {
 
 // TestFilesThatFail: what cannot be read is not taken for what is not there.
 func TestFilesThatFail(t *testing.T) {
+	t.Parallel()
 	b, m := newBucket(t), &memoryMark{}
 	l, err := openBucket(t.Context(), b, m)
 	if err != nil {

@@ -271,24 +271,43 @@ func (l *Log) giveAll(first uint64, leaves [][]byte) error {
 	return nil
 }
 
-func (l *Log) giveBatch(first uint64, leaves [][]byte) (err error) {
-	defer guard(&err)
+func (l *Log) giveBatch(first uint64, leaves [][]byte) error {
 	entries := make([]*tessera.Entry, len(leaves))
 	for i, leaf := range leaves { // before the first is given, for Tessera ends a batch some time after its first
 		entries[i] = tessera.NewEntry(leaf)
 	}
-	futures := make([]tessera.IndexFuture, len(leaves))
-	for i, e := range entries {
-		futures[i] = l.add(context.Background(), e)
+	var futures []tessera.IndexFuture
+	var failed error
+	for _, e := range entries {
+		future, err := l.giveOne(e)
+		if err != nil {
+			failed = err
+			break
+		}
+		futures = append(futures, future)
 	}
 	for i, future := range futures {
-		at, failed := future()
-		if want := first + uint64(i); failed == nil && (at.Index != want || at.IsDup) {
-			failed = fmt.Errorf("%w: an entry came to index %d and not to %d", merkle.ErrForked, at.Index, want)
+		if err := answer(future, first+uint64(i)); failed == nil {
+			failed = err
 		}
-		if err == nil {
-			err = failed
-		}
+	}
+	return failed
+}
+
+func (l *Log) giveOne(e *tessera.Entry) (future tessera.IndexFuture, err error) {
+	defer guard(&err)
+	if future = l.add(context.Background(), e); future == nil {
+		return nil, errors.New("no future")
+	}
+	return future, nil
+}
+
+// answer waits for what Tessera says of an entry, which is to come to the index.
+func answer(future tessera.IndexFuture, want uint64) (err error) {
+	defer guard(&err)
+	at, err := future()
+	if err == nil && (at.Index != want || at.IsDup) {
+		err = fmt.Errorf("%w: an entry came to index %d and not to %d", merkle.ErrForked, at.Index, want)
 	}
 	return err
 }
@@ -353,12 +372,7 @@ func (l *Log) rest() error {
 	case <-time.After(l.patience):
 		return fmt.Errorf("no answer within %v", l.patience)
 	}
-	for { // what was signed may be on its way to where it is published
-		signed, at := l.gate.signed()
-		cp, err := l.reader.Checkpoint()
-		if signed == "" || time.Since(at) > landing || err == nil && text(cp) == signed {
-			break
-		}
+	for !l.landed() {
 		time.Sleep(l.poll)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -366,6 +380,16 @@ func (l *Log) rest() error {
 	_ = l.stop(ctx) // no entry is taken any more; that not all is published is known
 	l.cancel()
 	return l.release()
+}
+
+// landed reports that what Tessera has signed is where it is published, or would be by now.
+func (l *Log) landed() bool {
+	signed, at := l.gate.signed()
+	if was := l.signed.Load(); signed == "" || was != nil && signed == text(*was) || time.Since(at) > landing {
+		return true
+	}
+	cp, err := l.reader.Checkpoint()
+	return err == nil && text(cp) == signed
 }
 
 func (l *Log) stop(ctx context.Context) (err error) {

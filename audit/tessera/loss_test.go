@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -126,27 +127,63 @@ func refused(t *testing.T, dir string, want error, options ...Option) {
 	}
 }
 
-// grown makes a log of 300 entries in a directory, and one of 310 of the same history.
-func grown(t *testing.T, options ...Option) (dir string, at300 string) {
+// until waits for something that takes a moment.
+func until(t *testing.T, is func() bool) {
 	t.Helper()
-	dir, at300 = filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "log")
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not become so")
+		}
+	}
+}
+
+// grow makes a log of 310 entries in a directory, and a copy of it from when it had 302, which is more than one group before.
+func grow(t *testing.T, dir, at302 string, options ...Option) {
+	t.Helper()
 	l := openDir(t, dir, options...)
 	appends(t, l, some("a", 300))
 	appends(t, l, some("b", 2))
-	if err := os.CopyFS(at300, os.DirFS(dir)); err != nil {
+	if err := os.CopyFS(at302, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 4 {
-		appends(t, l, some(fmt.Sprint(i), 2))
-	}
+	appends(t, l, some("c", 4))
+	appends(t, l, some("d", 4))
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return dir, at300
+}
+
+var template struct {
+	sync.Once
+	fs.FS
+}
+
+// grown returns what grow makes, with the mark inside.
+func grown(t *testing.T) (dir string, at302 string) {
+	t.Helper()
+	template.Do(func() {
+		base := t.TempDir()
+		grow(t, filepath.Join(base, "log"), filepath.Join(base, "old"))
+		made := fstest.MapFS{}
+		for path, data := range files(t, base) {
+			name, err := filepath.Rel(base, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made[name] = &fstest.MapFile{Data: []byte(data), Mode: 0o644}
+		}
+		template.FS = made
+	})
+	base := t.TempDir()
+	if err := os.CopyFS(base, template.FS); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(base, "log"), filepath.Join(base, "old")
 }
 
 // TestTwoAppendersLose: two appenders of Tessera in one process and one directory acknowledge entries that are not in the log.
 func TestTwoAppendersLose(t *testing.T) {
+	t.Parallel()
 	lost := false
 	for round := 0; !lost && round < 50; round++ {
 		dir := t.TempDir()
@@ -185,6 +222,7 @@ func TestTwoAppendersLose(t *testing.T) {
 
 // TestStateDeletedLoses: Tessera begins anew over a log of which its state is gone.
 func TestStateDeletedLoses(t *testing.T) {
+	t.Parallel()
 	dir, _ := grown(t)
 	if err := os.RemoveAll(filepath.Join(dir, stateDir)); err != nil {
 		t.Fatal(err)
@@ -195,7 +233,7 @@ func TestStateDeletedLoses(t *testing.T) {
 	}
 	r := openRaw(t, dir)
 	at := r.append(t, some("new", 2))
-	time.Sleep(300 * time.Millisecond)
+	until(t, func() bool { return sizeOf(t, dir) != 310 })
 	r.close(t)
 	if size := sizeOf(t, dir); at[0] != 0 || size != 2 {
 		t.Errorf("Tessera has appended at %v, and published a size of %d: the guard against it is not needed", at, size)
@@ -204,6 +242,7 @@ func TestStateDeletedLoses(t *testing.T) {
 
 // TestStateSetBackLoses: Tessera gives indexes anew that it had given before its state was set back.
 func TestStateSetBackLoses(t *testing.T) {
+	t.Parallel()
 	dir, at302 := grown(t)
 	state, err := os.ReadFile(filepath.Join(at302, treeState))
 	if err != nil {
@@ -223,6 +262,7 @@ func TestStateSetBackLoses(t *testing.T) {
 
 // TestCheckpointSetBackGoesUnseen: Tessera does not look at the checkpoint at all.
 func TestCheckpointSetBackGoesUnseen(t *testing.T) {
+	t.Parallel()
 	dir, at302 := grown(t)
 	old, err := os.ReadFile(filepath.Join(at302, checkpointFile))
 	if err != nil {
@@ -250,6 +290,7 @@ func TestCheckpointSetBackGoesUnseen(t *testing.T) {
 
 // TestTilesEditedGoUnseen: Tessera signs what follows from tiles that somebody has edited.
 func TestTilesEditedGoUnseen(t *testing.T) {
+	t.Parallel()
 	dir, _ := grown(t)
 	tile := filepath.Join(dir, "tile/0/001.p/54")
 	data, err := os.ReadFile(tile)
@@ -263,7 +304,7 @@ func TestTilesEditedGoUnseen(t *testing.T) {
 	refused(t, dir, merkle.ErrRewound)
 	r := openRaw(t, dir)
 	r.append(t, some("new", 2))
-	time.Sleep(300 * time.Millisecond)
+	until(t, func() bool { return sizeOf(t, dir) != 310 })
 	r.close(t)
 	if size := sizeOf(t, dir); size != 312 {
 		t.Errorf("Tessera has a checkpoint of size %d: the guard against it is not needed", size)

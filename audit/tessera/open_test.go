@@ -51,6 +51,7 @@ func appends(t *testing.T, l merkle.Log, leaves [][]byte) {
 }
 
 func TestBucketIsALog(t *testing.T) {
+	t.Parallel()
 	merkletest.TestLog(t, func(t *testing.T) merkle.Log {
 		l, err := openBucket(t.Context(), newBucket(t), &memoryMark{})
 		if err != nil {
@@ -62,6 +63,7 @@ func TestBucketIsALog(t *testing.T) {
 }
 
 func TestBucketGoesOn(t *testing.T) {
+	t.Parallel()
 	b, m := newBucket(t), &memoryMark{}
 	var all [][]byte
 	for round, n := range []int{0, 1, 255, 300, 0, 7} {
@@ -87,6 +89,7 @@ func TestBucketGoesOn(t *testing.T) {
 }
 
 func TestIncompleteIsRefused(t *testing.T) {
+	t.Parallel()
 	b := newBucket(t)
 	whole := Storage{t.Name(), &driver{bucket: b}, b}
 	for name, c := range map[string]struct {
@@ -133,8 +136,51 @@ func TestIncompleteIsRefused(t *testing.T) {
 	}
 }
 
+func allOf(t *testing.T, l merkle.Log) (all []string) {
+	t.Helper()
+	if _, _, err := merkle.Verify(context.Background(), l, l.VerifierKey(), func(_ uint64, leaf []byte) error {
+		all = append(all, string(leaf))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// wholeBatches checks that the entries are batches as some makes them, each once, in one piece and from its beginning; and that those that were
+// acknowledged are whole and where it was said, which is an index and a size.
+func wholeBatches(all []string, acked map[string][2]int) error {
+	for batch, at := range acked {
+		for i, leaf := range some(batch, at[1]) {
+			if at[0]+i >= len(all) || all[at[0]+i] != string(leaf) {
+				return fmt.Errorf("entry %d of %s, acknowledged at %d, is not there", i, batch, at[0])
+			}
+		}
+	}
+	seen := map[string]bool{}
+	for i := 0; i < len(all); {
+		batch := all[i][:strings.LastIndex(all[i], "-")]
+		if seen[batch] {
+			return fmt.Errorf("%s is there twice, or not in one piece", batch)
+		}
+		seen[batch] = true
+		n := 0
+		for ; i < len(all) && strings.HasPrefix(all[i], batch+"-"); i++ {
+			if all[i] != fmt.Sprintf("%s-%d", batch, n) {
+				return fmt.Errorf("%s where %s-%d should be", all[i], batch, n)
+			}
+			n++
+		}
+		if at, ok := acked[batch]; ok && at[1] != n {
+			return fmt.Errorf("%s has %d entries, not %d", batch, n, at[1])
+		}
+	}
+	return nil
+}
+
 // TestImports: a host that has this package has no cloud's SDK by way of it.
 func TestImports(t *testing.T) {
+	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
 	if err != nil {
 		t.Fatal(err)
