@@ -42,7 +42,7 @@
 //
 // The checkpoint, the mark, the tiles on the right edge, the last entry bundle, the size that Tessera has for its tree and what is given by [WithSeen] are
 // compared. In a directory that happens before Tessera has it, and with Tessera's state besides; with other drivers the size comes from the
-// appender, which signs nothing until the comparison is done. A log is not opened, and is left as it is, when
+// appender, which signs nothing until the comparison is done, and tiles without a checkpoint are found by the first entry or the first full bundle. A log is not opened, and is left as it is, when
 //
 //	its checkpoint is not there, but tiles, a state or a mark with entries are      ErrRewound
 //	its checkpoint is there, and its state or its mark is not                       ErrRewound
@@ -75,6 +75,9 @@
 // A writer that is in the middle of a group when another opens the log is not stopped: Tessera may then have entries of both, mixed. Neither gets a checkpoint
 // for that, no acknowledged entry is lost, and the log is [merkle.ErrForked] from then on: Tessera cannot take entries back. It has to be continued
 // as another log. The same becomes of a log into which somebody else writes with Tessera.
+//
+// Tessera ends a batch a tenth of the interval after its first entry. If giving it the entries of one, which are up to 1,024, takes longer than that, they
+// are two; if then the first fails and the second does not, the entries are in its tree in another order, and the log is ErrForked in the same way.
 //
 // Tessera panics, in a goroutine of its own, when it cannot open or lock a file in .state, which ends the process. What would make it do so is looked for when a
 // directory is opened and before each group, and is then an error; what happens in between, such as that the process runs out of open files, is not found.

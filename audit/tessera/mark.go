@@ -50,7 +50,8 @@ type marker struct {
 	signer       note.Signer
 }
 
-func (m *marker) make(next merkle.Checkpoint, leaves [][]byte) (*record, error) {
+func (m *marker) make(next merkle.Checkpoint, leaves [][]byte) (_ *record, err error) {
+	defer guard(&err) // of the key
 	said := next
 	said.Origin = m.origin + markSuffix
 	signed, err := note.Sign(&note.Note{Text: text(said)}, m.signer)

@@ -102,7 +102,8 @@ func open(ctx context.Context, s Storage, origin string, key crypto.Signer, inte
 }
 
 // keys makes everything that the key is for.
-func (l *Log) keys(key crypto.Signer) error {
+func (l *Log) keys(key crypto.Signer) (err error) {
+	defer guard(&err)
 	if _, err := merkle.NewMemory(l.origin, key); err != nil { // the one who says what an origin is
 		return err
 	}

@@ -6,8 +6,13 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -178,6 +183,143 @@ func wholeBatches(all []string, acked map[string][2]int) error {
 	return nil
 }
 
+// TestLimits: a call with more than the log takes is an error, and nothing is appended; one with as much is not.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	l, err := openBucket(t.Context(), newBucket(t), &memoryMark{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	large := slices.Repeat([][]byte{make([]byte, 1<<16-2)}, 256)
+	for _, leaves := range [][][]byte{append(slices.Clone(large), nil), make([][]byte, maxCount+1)} {
+		if _, err := l.Append(t.Context(), leaves); err == nil {
+			t.Errorf("%d leaves were appended", len(leaves))
+		}
+	}
+	holds(t, l, nil)
+	many := make([][]byte, maxCount)
+	appends(t, l, large)
+	appends(t, l, many)
+	holds(t, l, append(large, many...))
+}
+
+// TestCloseWhileAppending: what is being appended when the log is closed is appended, or refused.
+func TestCloseWhileAppending(t *testing.T) {
+	t.Parallel()
+	b, m := newBucket(t), &memoryMark{}
+	l, err := openBucket(t.Context(), b, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	acked := map[string][2]int{}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				batch := fmt.Sprintf("%d-%d", i, n)
+				first, err := l.Append(context.Background(), some(batch, 3))
+				if errors.Is(err, fs.ErrClosed) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				acked[batch] = [2]int{int(first), 3}
+				mu.Unlock()
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if l, err = openBucket(t.Context(), b, m); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	all := allOf(t, l)
+	if err := wholeBatches(all, acked); err != nil || len(all) != 3*len(acked) {
+		t.Errorf("%d entries of %d batches: %v", len(all), len(acked), err)
+	}
+}
+
+// A fickleKey is elsewhere, and does not always sign.
+type fickleKey struct {
+	crypto.Signer
+	fails func(text string) error
+}
+
+func (k *fickleKey) Sign(r io.Reader, msg []byte, o crypto.SignerOpts) ([]byte, error) {
+	if err := k.fails(string(msg)); err != nil {
+		return nil, err
+	}
+	return k.Signer.Sign(r, msg, o)
+}
+
+// TestKeyThatFails: a mark that cannot be signed is an error, and nothing is appended; a checkpoint that cannot be is signed later.
+func TestKeyThatFails(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var fails func(text string) error
+	set := func(f func(text string) error) {
+		mu.Lock()
+		defer mu.Unlock()
+		fails = f
+	}
+	k := &fickleKey{key, func(text string) error {
+		mu.Lock()
+		f := fails
+		mu.Unlock()
+		if f == nil {
+			return nil
+		}
+		return f(text)
+	}}
+	set(func(string) error { panic("no key") })
+	if _, err := Open(t.Context(), Storage{t.Name(), &driver{bucket: newBucket(t)}, newBucket(t)}, origin, k, WithMark(&memoryMark{})); err == nil {
+		t.Error("opened")
+	}
+	set(nil)
+	b := newBucket(t)
+	l, err := Open(t.Context(), Storage{t.Name(), &driver{bucket: b}, b}, origin, k, WithMark(&memoryMark{}), hasty(20*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, f := range []func(string) error{func(string) error { return errFault }, func(string) error { panic("no key") }} {
+		set(f)
+		if _, err := l.Append(t.Context(), some("a", 2)); err == nil {
+			t.Error("appended")
+		}
+	}
+	set(nil)
+	holds(t, l, nil)
+	var n atomic.Int32
+	set(func(text string) error {
+		if strings.HasPrefix(text, origin+markSuffix) {
+			return nil
+		}
+		switch n.Add(1) {
+		case 1, 3:
+			return errFault
+		case 2:
+			panic("no key")
+		}
+		return nil
+	})
+	appends(t, l, some("b", 2))
+	set(nil)
+	holds(t, l, some("b", 2))
+	if n.Load() < 4 {
+		t.Errorf("%d attempts", n.Load())
+	}
+}
+
 // TestImports: a host that has this package has no cloud's SDK by way of it.
 func TestImports(t *testing.T) {
 	t.Parallel()
@@ -185,7 +327,7 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(out), "github.com/transparency-dev/tessera/storage/posix") {
+	if !strings.Contains(string(out), "github.com/transparency-dev/tessera\n") {
 		t.Fatal("not the imports")
 	}
 	for path := range strings.FieldsSeq(string(out)) {
