@@ -38,6 +38,7 @@ type Log struct {
 	marker       marker
 	gate         *gate
 	patience     time.Duration
+	interval     time.Duration // between two checkpoints, at least
 	poll         time.Duration // the longest time between two looks at the checkpoint
 	ready        func() error  // finds what Tessera would panic about; nil finds nothing
 	release      func() error  // lets others open the log
@@ -52,9 +53,11 @@ type Log struct {
 	committing sync.Mutex // while something is being appended
 	tree       tree       // of what was
 	stored     []byte     // in the mark
+	due        time.Time  // when there may be another checkpoint
 
 	mu      sync.Mutex // held for moments
 	waiting []*call
+	leading bool  // somebody appends, or is about to
 	failed  error // why nothing is appended any more
 	closed  bool
 }
@@ -65,9 +68,9 @@ var _ merkle.Log = (*Log)(nil)
 type call struct {
 	leaves [][]byte
 	size   int // bytes in entry bundles
-	done   bool
 	first  uint64
 	err    error
+	turn   chan bool // says that it is done, or by true that it leads now
 }
 
 // VerifierKey returns the note verifier key of the log's checkpoints.
@@ -93,7 +96,7 @@ func (l *Log) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	if len(leaves) > maxCount {
 		return 0, l.fail("append", fmt.Errorf("over %d leaves", maxCount))
 	}
-	c := &call{leaves: make([][]byte, len(leaves))}
+	c := &call{leaves: make([][]byte, len(leaves)), turn: make(chan bool, 1)}
 	for i, leaf := range leaves {
 		if len(leaf) > merkle.MaxLeaf {
 			return 0, l.fail("append", fmt.Errorf("leaf %d has over %d bytes", i, merkle.MaxLeaf))
@@ -108,25 +111,41 @@ func (l *Log) Append(ctx context.Context, leaves [][]byte) (uint64, error) {
 	}
 	l.mu.Lock()
 	err := l.refusal()
+	lead := false
 	if err == nil && len(leaves) > 0 {
 		l.waiting = append(l.waiting, c)
+		lead, l.leading = !l.leading, true
 	}
 	l.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, l.fail("append", err)
-	}
-	if len(leaves) == 0 {
+	case len(leaves) == 0:
 		return l.signed.Load().Size, nil
-	}
-	l.committing.Lock() // whoever has it appends what the others have brought meanwhile
-	defer l.committing.Unlock()
-	for !c.done {
-		l.commit(l.next())
+	case lead || <-c.turn:
+		l.lead()
 	}
 	if c.err != nil {
 		return 0, l.fail("append", c.err)
 	}
 	return c.first, nil
+}
+
+// lead appends what the calls that wait have brought, of which the first is the caller's, and lets the next one lead.
+func (l *Log) lead() {
+	l.committing.Lock()
+	time.Sleep(time.Until(l.due)) // nothing would be published before, and others come meanwhile
+	calls := l.next()
+	l.commit(calls)
+	l.committing.Unlock()
+	l.mu.Lock()
+	if l.leading = len(l.waiting) > 0; l.leading {
+		l.waiting[0].turn <- true
+	}
+	l.mu.Unlock()
+	for _, c := range calls[1:] {
+		c.turn <- false
+	}
 }
 
 func (l *Log) fail(doing string, err error) error {
@@ -166,7 +185,7 @@ func (l *Log) commit(calls []*call) {
 	}
 	err := l.begin(leaves)
 	for _, c := range calls {
-		c.done, c.err = true, err
+		c.err = err
 	}
 }
 
@@ -322,6 +341,7 @@ func (l *Log) await(was *merkle.Checkpoint, want merkle.Checkpoint) error {
 			last = err
 		case same(cp, want):
 			l.signed.Store(&cp)
+			l.due = time.Now().Add(l.interval)
 			return nil
 		case was == nil || !same(cp, *was):
 			return fmt.Errorf("%w: it has a checkpoint of size %d that was not made here", merkle.ErrForked, cp.Size)

@@ -84,7 +84,7 @@ func open(ctx context.Context, s Storage, origin string, key crypto.Signer, inte
 	if c.mark == nil {
 		return nil, errors.New("tessera: a log needs a mark")
 	}
-	l := &Log{origin: origin, files: guardedFiles{s.Files}, mark: c.mark, patience: c.patience, poll: c.interval / 10, ready: c.ready, release: release,
+	l := &Log{origin: origin, files: guardedFiles{s.Files}, mark: c.mark, patience: c.patience, interval: c.interval, poll: c.interval / 10, ready: c.ready, release: release,
 		cancel: func() {}, shutdown: func(context.Context) error { return nil }}
 	if err := l.keys(key); err != nil {
 		return nil, err
