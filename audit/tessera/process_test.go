@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -23,6 +24,7 @@ import (
 func TestMain(m *testing.M) {
 	switch dir := os.Getenv("TESSERA_TEST_DIR"); os.Getenv("TESSERA_TEST_DO") {
 	case "":
+		flag.Set("test.parallel", "8") // for they wait a lot; unless the command line says otherwise
 		os.Exit(m.Run())
 	case "append":
 		appendForever(dir)
