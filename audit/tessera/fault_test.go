@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/transparency-dev/tessera"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/bailiwick-go/bailiwick/audit/merkle"
 )
@@ -361,6 +362,71 @@ func TestTwoNodesAtOnce(t *testing.T) {
 	for a := range acked {
 		if !in[a] {
 			t.Errorf("%s was acknowledged and is not in the log", a)
+		}
+	}
+}
+
+// publish publishes a checkpoint as somebody does who has the key and not the tree.
+func (b *bucket) publish(t *testing.T, size uint64, root byte) {
+	t.Helper()
+	signer, err := merkle.NewSigner(origin, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cp := merkle.Checkpoint{Origin: origin, Size: size}
+	cp.Root[0] = root
+	signed, err := note.Sign(&note.Note{Text: text(cp)}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.published = signed
+}
+
+// TestAnotherCheckpoint: a checkpoint with the log's signature is not taken for the one that is waited for, whatever its size.
+func TestAnotherCheckpoint(t *testing.T) {
+	t.Parallel()
+	for _, size := range []uint64{3, 4, 5, 6, 100} {
+		b, m := newBucket(t), &memoryMark{}
+		l, err := openBucket(t.Context(), b, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		appends(t, l, some("a", 3))
+		b.setFault(func(step string, _ int) error { return cut(step, "publish") })
+		b.publish(t, size, 1)
+		if _, err := l.Append(t.Context(), some("b", 2)); !errors.Is(err, merkle.ErrForked) {
+			t.Errorf("a checkpoint of size %d: %v", size, err)
+		}
+		holds(t, l, some("a", 3))
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openBucket(t.Context(), b, m); err == nil {
+			t.Errorf("opened with another checkpoint of size %d", size)
+		}
+	}
+}
+
+// TestDriverForgets: a driver that says it has fewer entries than the log had, as when its database is another, is not appended to.
+func TestDriverForgets(t *testing.T) {
+	t.Parallel()
+	b, m := newBucket(t), &memoryMark{}
+	l, err := openBucket(t.Context(), b, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	appends(t, l, some("a", 3))
+	appends(t, l, some("b", 2))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{0, 2, 3, 4} {
+		forgot := &bucket{tiles: b.tiles, published: b.published, taken: b.taken[:size], integrated: uint64(size)}
+		forgot.setFault(func(step string, _ int) error { return cut(step, "integrate") })
+		if _, err := openBucket(t.Context(), forgot, m); !errors.Is(err, merkle.ErrRewound) {
+			t.Errorf("with %d entries: %v", size, err)
 		}
 	}
 }

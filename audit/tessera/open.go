@@ -307,10 +307,8 @@ func (o *opening) compare(ctx context.Context, size uint64) (err error) {
 		return fmt.Errorf("%w: it has %d entries, and had %d", merkle.ErrRewound, size, max(first, cp.Size))
 	case size > next.Size:
 		return fmt.Errorf("%w: it has %d entries, and %d were appended", merkle.ErrForked, size, next.Size)
-	case cp.Size != next.Size && cp.Size != first:
-		return fmt.Errorf("%w: its checkpoint has %d entries, which it never had", merkle.ErrForked, cp.Size)
 	}
-	base, err := o.authentic(ctx, cp) // at first or, if it is all there, at next
+	base, err := o.authentic(ctx, cp) // at first or, if it is all there, at next; at any other size it does not become next
 	if err != nil {
 		return err
 	}
@@ -341,8 +339,6 @@ func (o *opening) goal(cp merkle.Checkpoint) (next merkle.Checkpoint, first uint
 		return next, 0, nil, fmt.Errorf("%w: its mark has %d entries, and its checkpoint %d", merkle.ErrRewound, next.Size, cp.Size)
 	case cp.Size < first:
 		return next, 0, nil, fmt.Errorf("%w: its checkpoint has %d entries, and its mark begins after %d", merkle.ErrRewound, cp.Size, first)
-	case cp.Size == next.Size && !same(cp, next):
-		return next, 0, nil, fmt.Errorf("%w: its checkpoint and its mark are of two trees of %d entries", merkle.ErrForked, cp.Size)
 	}
 	return next, first, o.was.leaves, nil
 }
