@@ -28,14 +28,32 @@ func openDir(t *testing.T, dir string, options ...Option) *Log {
 	return l
 }
 
+// tempDir is [testing.T.TempDir] for a directory in which Tessera may make a lock file for a moment after it was stopped.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for end := time.Now().Add(20 * time.Second); os.RemoveAll(dir) != nil; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Errorf("%s stays", dir)
+				return
+			}
+		}
+	})
+	return dir
+}
+
 func TestDirIsALog(t *testing.T) {
 	t.Parallel()
-	merkletest.TestLog(t, func(t *testing.T) merkle.Log { return openDir(t, t.TempDir()) })
+	merkletest.TestLog(t, func(t *testing.T) merkle.Log { return openDir(t, tempDir(t)) })
 }
 
 // TestOneDirectoryHasManyPaths: whatever its path, a directory is open once.
 func TestOneDirectoryHasManyPaths(t *testing.T) {
-	base := t.TempDir()
+	base := tempDir(t)
 	dir := filepath.Join(base, "log")
 	link := filepath.Join(base, "link")
 	if err := os.Symlink(dir, link); err != nil {
@@ -78,7 +96,7 @@ func TestOneDirectoryHasManyPaths(t *testing.T) {
 // TestPartialTilesGoAway: a reader at an old checkpoint finds what it needs in full tiles when the partial ones are gone.
 func TestPartialTilesGoAway(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := tempDir(t)
 	l := openDir(t, dir, func(c *config) { c.collect = 20 * time.Millisecond })
 	want := some("a", 300)
 	appends(t, l, want)
@@ -142,7 +160,7 @@ func TestLeftoversAreHarmless(t *testing.T) {
 // TestMarkFile: a mark in a file is as Mark says.
 func TestMarkFile(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "mark")
+	path := filepath.Join(tempDir(t), "mark")
 	ctx, m := t.Context(), MarkFile(path)
 	if _, err := m.Load(ctx); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
@@ -190,7 +208,7 @@ func TestMarkFile(t *testing.T) {
 	if _, err := m.Load(ctx); err == nil {
 		t.Error("a mark that is too large was loaded")
 	}
-	for _, bad := range []string{filepath.Join(path, "x"), t.TempDir(), ""} {
+	for _, bad := range []string{filepath.Join(path, "x"), tempDir(t), ""} {
 		if err := MarkFile(bad).Swap(ctx, nil, []byte("a")); err == nil {
 			t.Errorf("a mark in %q", bad)
 		}

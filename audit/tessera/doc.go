@@ -88,6 +88,8 @@
 // written. Tessera measures its interval by the file system's clock in a directory: if that is set back, no checkpoint is published, and
 // Append is an error, until it has caught up.
 //
+// Tessera does not say when it has stopped: for a moment after Close it may still lock a file in .state, and writes nothing.
+//
 // A crash leaves files behind that have a number at the end of their name. They are harmless. Tessera takes away partial tiles and bundles some time after
 // they are full, as the checkpoint's readers expect. It logs with klog to the standard error, and its metrics and spans go to OpenTelemetry's global providers.
 //

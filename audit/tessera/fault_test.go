@@ -151,9 +151,11 @@ func TestNoAnswer(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := l.Append(t.Context(), some("a", 2)); err == nil {
+	leaves := some("a", 2)
+	if _, err := l.Append(t.Context(), leaves); err == nil {
 		t.Fatal("appended")
 	}
+	clear(leaves[0])
 	if err := l.Close(); err == nil {
 		t.Fatal("closed")
 	}

@@ -162,7 +162,7 @@ var template struct {
 func grown(t *testing.T) (dir string, at302 string) {
 	t.Helper()
 	template.Do(func() {
-		base := t.TempDir()
+		base := tempDir(t)
 		grow(t, filepath.Join(base, "log"), filepath.Join(base, "old"))
 		made := fstest.MapFS{}
 		for path, data := range files(t, base) {
@@ -174,7 +174,7 @@ func grown(t *testing.T) (dir string, at302 string) {
 		}
 		template.FS = made
 	})
-	base := t.TempDir()
+	base := tempDir(t)
 	if err := os.CopyFS(base, template.FS); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestTwoAppendersLose(t *testing.T) {
 	t.Parallel()
 	lost := false
 	for round := 0; !lost && round < 50; round++ {
-		dir := t.TempDir()
+		dir := tempDir(t)
 		one, other := openRaw(t, dir), openRaw(t, dir)
 		var mu sync.Mutex
 		distinct, acked := map[uint64]bool{}, 0
@@ -213,7 +213,7 @@ func TestTwoAppendersLose(t *testing.T) {
 	if !lost {
 		t.Error("Tessera has lost nothing, and the guard against it is not needed")
 	}
-	dir := t.TempDir()
+	dir := tempDir(t)
 	openDir(t, dir)
 	if _, err := OpenDir(t.Context(), dir, origin, key); !errors.Is(err, merkle.ErrLocked) {
 		t.Errorf("opened twice: %v", err)

@@ -106,7 +106,7 @@ func child(t *testing.T, do, dir, name string) (*exec.Cmd, *bufio.Scanner) {
 // TestKilled: whatever a killed process has acknowledged is there, whole and where it said; and what was not is there wholly or not at all.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "log")
+	dir := filepath.Join(tempDir(t), "log")
 	const rounds = 12
 	acked := map[string][2]int{}
 	finished := 0
@@ -149,7 +149,7 @@ func TestKilled(t *testing.T) {
 // TestTwoProcesses: one that is there locks the other out, until it is gone, in whatever way.
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "log")
+	dir := filepath.Join(tempDir(t), "log")
 	cmd, out := child(t, "hold", dir, "")
 	if !out.Scan() || out.Text() != "held" {
 		t.Fatal(out.Text())
@@ -187,12 +187,12 @@ func TestPanics(t *testing.T) {
 		}
 		refused(t, dir, nil)
 	}
-	dir := filepath.Join(t.TempDir(), "log")
+	dir := filepath.Join(tempDir(t), "log")
 	cmd, out := child(t, "lose", dir, "guarded")
 	if !out.Scan() || !strings.HasPrefix(out.Text(), "refused tessera: ") || cmd.Wait() != nil {
 		t.Errorf("%q", out.Text())
 	}
-	dir = filepath.Join(t.TempDir(), "log")
+	dir = filepath.Join(tempDir(t), "log")
 	cmd, out = child(t, "lose", dir, "unguarded")
 	for out.Scan() {
 		t.Errorf("%q", out.Text())

@@ -17,12 +17,12 @@ import (
 // TestDamageIsRefused: each thing that can be wrong with a directory of 310 entries has its error, and stays as it is.
 func TestDamageIsRefused(t *testing.T) {
 	t.Parallel()
-	marks := t.TempDir()
+	marks := tempDir(t)
 	mark := WithMark(MarkFile(filepath.Join(marks, "mark")))
-	dir, at302 := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "log")
+	dir, at302 := filepath.Join(tempDir(t), "log"), filepath.Join(tempDir(t), "log")
 	grow(t, dir, at302, mark)
 	inside, insideOld := grown(t)
-	emptyDir := filepath.Join(t.TempDir(), "log")
+	emptyDir := filepath.Join(tempDir(t), "log")
 	if err := openDir(t, emptyDir, WithMark(&memoryMark{})).Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestDamageIsRefused(t *testing.T) {
 		}, merkle.ErrRewound, nil},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
-			damaged := filepath.Join(t.TempDir(), "log")
+			damaged := filepath.Join(tempDir(t), "log")
 			if err := os.CopyFS(damaged, os.DirFS(c.of)); err != nil {
 				t.Fatal(err)
 			}
@@ -205,7 +205,7 @@ func TestSeen(t *testing.T) {
 	refused(t, dir, merkle.ErrForeign, WithSeen(foreign))
 	refused(t, dir, merkle.ErrForked, WithSeen(other))
 	refused(t, at302, merkle.ErrRewound, WithSeen(last))
-	refused(t, t.TempDir(), merkle.ErrRewound, WithSeen(last))
+	refused(t, tempDir(t), merkle.ErrRewound, WithSeen(last))
 	l = openDir(t, at302) // nothing else tells
 	if cp := checkpointAt(t, l, 302); cp.Size != 302 {
 		t.Fatal(cp.Size)
@@ -215,7 +215,7 @@ func TestSeen(t *testing.T) {
 // TestNewMark: a log without a mark is taken over if it goes on from what is trusted, and ends where its checkpoint does.
 func TestNewMark(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "log")
+	dir := filepath.Join(tempDir(t), "log")
 	r := openRaw(t, dir)
 	r.append(t, some("raw", 300))
 	r.close(t)
@@ -291,7 +291,7 @@ func TestAnotherWroteIntoIt(t *testing.T) {
 	r.close(t)
 	refused(t, dir, merkle.ErrRewound) // its checkpoint, signed with the log's key, is beyond the mark
 
-	dir = filepath.Join(t.TempDir(), "log")
+	dir = filepath.Join(tempDir(t), "log")
 	l := openDir(t, dir)
 	appends(t, l, some("a", 5))
 	r = openRaw(t, dir)
@@ -311,7 +311,7 @@ func TestAnotherWroteIntoIt(t *testing.T) {
 // TestOtherLogsDirectory: a directory that package merkle writes is not taken over, nor the other way round.
 func TestOtherLogsDirectory(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "log")
+	dir := filepath.Join(tempDir(t), "log")
 	d, err := merkle.OpenDir(dir, origin, key)
 	if err != nil {
 		t.Fatal(err)

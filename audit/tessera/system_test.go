@@ -25,11 +25,29 @@ func key(b byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat
 
 const pam = "example.org/pam"
 
+// tempDir is [testing.T.TempDir] for a directory in which Tessera may make a lock file for a moment after it was stopped.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for end := time.Now().Add(20 * time.Second); os.RemoveAll(dir) != nil; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Errorf("%s stays", dir)
+				return
+			}
+		}
+	})
+	return dir
+}
+
 // TestSystem: an access from request to proof, with its record in the log.
 func TestSystem(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	dir := filepath.Join(t.TempDir(), "log")
+	dir := filepath.Join(tempDir(t), "log")
 	log, err := tessera.OpenDir(ctx, dir, pam, key(1))
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +114,7 @@ func TestSystem(t *testing.T) {
 func TestRelay(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	dir, mirror, restored := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "mirror"), filepath.Join(t.TempDir(), "restored")
+	dir, mirror, restored := filepath.Join(tempDir(t), "log"), filepath.Join(tempDir(t), "mirror"), filepath.Join(tempDir(t), "restored")
 	store, err := audit.NewStore(ctx, audit.StoreConfig{Ledger: audit.NewMemory(), Origin: pam, SealKeys: audit.SealKeys{make([]byte, audit.MinSealKey)}})
 	if err != nil {
 		t.Fatal(err)
