@@ -55,6 +55,9 @@ func (r *rekor1) signed(origin string, size uint64, hash []byte) string {
 
 // TestRekor1 anchors on a real Rekor of the first version.
 func TestRekor1(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: it takes long")
+	}
 	r := aRekor1(t)
 	m := aMiddleman(t, r.url)
 	h := aHouse(t)

@@ -46,6 +46,9 @@ func aWitness(t *testing.T, name, vkey string) (at string, key witness.Key, m *m
 
 // TestRekor2 anchors on a real Rekor of the second version, which two witnesses watch.
 func TestRekor2(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: it takes long")
+	}
 	installed(t, "rekor-server-posix")
 	_, key := newKey()
 	vkey := must(merkle.VerifierKey("rekor2.local", key))
