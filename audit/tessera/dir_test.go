@@ -208,7 +208,7 @@ func TestMarkFile(t *testing.T) {
 	if _, err := m.Load(ctx); err == nil {
 		t.Error("a mark that is too large was loaded")
 	}
-	for _, bad := range []string{filepath.Join(path, "x"), tempDir(t), ""} {
+	for _, bad := range []string{filepath.Join(path, "x"), t.TempDir(), ""} {
 		if err := MarkFile(bad).Swap(ctx, nil, []byte("a")); err == nil {
 			t.Errorf("a mark in %q", bad)
 		}
