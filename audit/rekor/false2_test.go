@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ type false2 struct {
 	log   merkle.Log
 	told  func(e *specs.TransparencyLogEntry)
 	there bool // it has everything already, and says where
+	lie   func(w http.ResponseWriter) bool
 }
 
 func aFalse2(t testing.TB, log merkle.Log) *false2 {
@@ -54,6 +56,9 @@ func (f *false2) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"publicKey": object{"rawBytes": text(of.Signature.Verifier.GetPublicKey().RawBytes)}}},
 	}}}))
 	at := must(f.log.Append(r.Context(), [][]byte{body}))
+	if f.lie != nil && f.lie(w) {
+		return
+	}
 	if f.there {
 		w.Header().Set("X-Log-Index", fmt.Sprint(at))
 		w.WriteHeader(http.StatusConflict)
@@ -131,4 +136,62 @@ func TestFalse2(t *testing.T) {
 	if n := len(h.receipts(whole, trust)); n != 3 {
 		t.Errorf("%d receipts", n)
 	}
+}
+
+// TestAnswersOfFalse2: each thing that an answer has is needed, and is of this entry.
+func TestAnswersOfFalse2(t *testing.T) {
+	_, key := newKey()
+	log := must(merkle.NewMemory("rekor2.local", key))
+	must(log.Append(within(t), make([][]byte, 6)))
+	h, f := aHouse(t), aFalse2(t, log)
+	trust := "rekor2 log " + log.VerifierKey() + "\nrekor2 quorum none\n"
+	a := h.anchorer(rekor.V2{URL: f.URL, Files: log, VerifierKey: log.VerifierKey()}, trust)
+	h.anchored(a)
+	for what, told := range map[string]func(e *specs.TransparencyLogEntry){
+		"wrong index":    func(e *specs.TransparencyLogEntry) { e.LogIndex--; e.InclusionProof.LogIndex-- },
+		"two indexes":    func(e *specs.TransparencyLogEntry) { e.InclusionProof.LogIndex-- },
+		"negative index": func(e *specs.TransparencyLogEntry) { e.LogIndex, e.InclusionProof.LogIndex = -1, -1 },
+		"index beyond":   func(e *specs.TransparencyLogEntry) { e.LogIndex, e.InclusionProof.LogIndex = 1<<62, 1<<62 },
+		"no proof":       func(e *specs.TransparencyLogEntry) { e.InclusionProof = nil },
+		"no checkpoint":  func(e *specs.TransparencyLogEntry) { e.InclusionProof.Checkpoint = nil },
+		"no hashes":      func(e *specs.TransparencyLogEntry) { e.InclusionProof.Hashes = nil },
+		"a short hash":   func(e *specs.TransparencyLogEntry) { e.InclusionProof.Hashes[0] = e.InclusionProof.Hashes[0][1:] },
+		"a long hash": func(e *specs.TransparencyLogEntry) {
+			e.InclusionProof.Hashes[0] = append(e.InclusionProof.Hashes[0], 0)
+		},
+		"another hash": func(e *specs.TransparencyLogEntry) { e.InclusionProof.Hashes[0][0]++ },
+		"a large note": func(e *specs.TransparencyLogEntry) {
+			e.InclusionProof.Checkpoint.Envelope += strings.Repeat("x", 1<<18)
+		},
+		"an end of lines": func(e *specs.TransparencyLogEntry) {
+			e.InclusionProof.Checkpoint.Envelope = strings.TrimSuffix(e.InclusionProof.Checkpoint.Envelope, "\n") + "\r\n"
+		},
+	} {
+		must(log.Append(within(t), make([][]byte, 3)))
+		f.told = told
+		h.refused(a, what, rekor.ErrReceipt)
+	}
+	f.told = nil
+	for what, lie := range map[string]func(w http.ResponseWriter){
+		"no JSON":  func(w http.ResponseWriter) { w.WriteHeader(http.StatusCreated); w.Write([]byte("{")) },
+		"too much": func(w http.ResponseWriter) { w.WriteHeader(http.StatusCreated); w.Write(make([]byte, 2<<20)) },
+		"refused":  func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadRequest) },
+		"elsewhere": func(w http.ResponseWriter) {
+			w.Header().Set("Location", "/")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		},
+		"no index":  func(w http.ResponseWriter) { w.WriteHeader(http.StatusConflict) },
+		"the first": func(w http.ResponseWriter) { w.Header().Set("X-Log-Index", "0"); w.WriteHeader(http.StatusConflict) },
+		"one beyond": func(w http.ResponseWriter) {
+			w.Header().Set("X-Log-Index", "99999")
+			w.WriteHeader(http.StatusConflict)
+		},
+		"one below":  func(w http.ResponseWriter) { w.Header().Set("X-Log-Index", "-1"); w.WriteHeader(http.StatusConflict) },
+		"half of it": func(w http.ResponseWriter) { w.Header().Set("Content-Length", "99"); w.WriteHeader(http.StatusCreated) },
+	} {
+		f.lie = func(w http.ResponseWriter) bool { lie(w); return true }
+		h.refused(a, what)
+	}
+	f.lie = nil
+	h.anchoredStill(a)
 }
