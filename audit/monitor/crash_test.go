@@ -268,6 +268,15 @@ func TestWhatIsForgottenIsSaid(t *testing.T) {
 	if heard := heardBy(d.told, ops); len(heard) > 0 {
 		t.Errorf("whoever has lost nothing hears %v", heard)
 	}
+	for _, at := range []struct {
+		after time.Duration
+		left  int
+	}{{keepKnown, 1}, {keepKnown + time.Second, 0}} {
+		v := view{places: []place{{watch: dba, known: map[audit.Digest]known{{}: {isIt, epoch}}}}}
+		if lost, left := v.forget(epoch.Add(at.after-time.Microsecond), most); len(lost) > 0 || left != at.left {
+			t.Errorf("%s after it is over, %d are known, and %v lost", at.after, left, lost)
+		}
+	}
 	d.now = d.now.Add(1000 * 24 * 3600 * 1e9) // what is over is forgotten, and was not lost
 	e := s.event("jit.used", who(1), "", "")
 	e.Time = d.now

@@ -77,7 +77,20 @@ func TestForkIsCriedOut(t *testing.T) {
 					t.Errorf("evidence %s is believed", what)
 				}
 			}
+			first := v.Forked
+			b.grants(3, who(1))
+			if _, err := d.m.Look(bg); !errors.Is(err, merkle.ErrForked) || d.m.View().Forked != first {
+				t.Errorf("the first evidence is not kept: %v", err)
+			}
 			a.grants(2, who(1))
+			r := must(merkle.NewReader(a.log, vkey()))
+			honest := &Evidence{Forked: true, Seen: e.Seen, Now: must(r.Checkpoint()).Note, Root: (*audit.Digest)(&v.Checkpoint.Root)}
+			for _, h := range must(r.Consistency(v.Checkpoint, must(r.Checkpoint()))) {
+				honest.Proof = append(honest.Proof, audit.Digest(h))
+			}
+			if honest.Verify(vkey()) == nil {
+				t.Error("a log that went on is convicted")
+			}
 			g.show(a.log, nil)
 			d.start()
 			if heard, err := d.look(maya); len(heard) != 2 || !errors.Is(err, merkle.ErrForked) || !d.cried(merkle.ErrForked) {
@@ -105,6 +118,13 @@ func TestRewindIsCriedOut(t *testing.T) {
 	}
 	if v := d.m.View(); v.Rewound == nil || !bytes.Equal(v.Rewound.Now, was["checkpoint"]) || v.Rewound.Verify(vkey()) == nil || v.Checkpoint.Size != 36 {
 		t.Errorf("%v", v)
+	}
+	g.show(a.log, nil)
+	if _, err := d.look(maya); !errors.Is(err, merkle.ErrRewound) || !d.cried(merkle.ErrRewound) { // in the first round, for perhaps nobody was told
+		t.Errorf("%v", err)
+	}
+	if _, err := d.look(maya); err != nil {
+		t.Errorf("a log that is whole again: %v", err)
 	}
 	b.grants(10, who(1))
 	g.show(b.log, nil)
@@ -189,6 +209,14 @@ func TestEditedEntryIsCriedOut(t *testing.T) {
 		return data, nil
 	})
 	d := aDesk(g, maya, Watch{Identity: who(2)}).start()
+	for _, name := range []string{"tile/0/001.p/44", "tile/1/000.p/1"} { // then the checkpoint is none of a log that is there
+		torn := copyOf(s.log)
+		delete(torn, name)
+		d := aDesk(torn, maya).start()
+		if _, err := d.m.Look(bg); err == nil || d.saved != nil || d.m.View().Checkpoint.Note != nil {
+			t.Errorf("without %s a first checkpoint is relied on: %v", name, err)
+		}
+	}
 	for range 2 {
 		if _, err := d.m.Look(bg); err == nil || len(d.told) > 0 || len(d.alarms) == 0 {
 			t.Fatalf("%v, told %v, alarms %v", err, d.told, d.alarms)
@@ -343,7 +371,9 @@ func TestLateMonitorSaysFromWhereItCanTell(t *testing.T) {
 			t.Fatalf("%v, %v", heard, err)
 		}
 	}
-	s.put(s.event(audit.PrunedKind, identity.ID{}, "", ""))
+	less := s.event(audit.PrunedKind, identity.ID{}, "", "")
+	less.Fields = map[string]string{"below": "511"}
+	s.put(s.event(audit.PrunedKind, identity.ID{}, "", ""), less)
 	if _, err := d.look(maya); !errors.Is(err, merkle.ErrPruned) || d.m.View().Positions[0].Next != 256 {
 		t.Errorf("an event that says nothing passes entries over: %v", err)
 	}

@@ -106,6 +106,8 @@ func TestQuorumShowsThatTheLogIsAlive(t *testing.T) {
 	look(3*h+m, true, 100*h, 100*h)
 	d.start()
 	look(3*h+m, true, 100*h, 100*h)
+	s.grants(1, who(1))
+	look(3*h+m, true, 100*h, 100*h) // nor for another size
 	look(101*h, false, 101*h, 101*h)
 }
 

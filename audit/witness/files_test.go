@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,11 +48,25 @@ func TestPublishedLogReadsAsItIs(t *testing.T) {
 
 // TestHTTPFilesFailClosed: an answer that is not a resource of the log is an error, and what was asked for is always below the prefix.
 func TestHTTPFilesFailClosed(t *testing.T) {
-	var asked []string
-	var answer http.HandlerFunc
+	var mu sync.Mutex
+	var urls []string
+	var answers http.HandlerFunc
+	answer := func(with http.HandlerFunc) { // and forget what was asked for
+		mu.Lock()
+		defer mu.Unlock()
+		answers, urls = with, nil
+	}
+	asked := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(urls)
+	}
 	at := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.URL.String())
-		answer(w, r)
+		mu.Lock()
+		urls = append(urls, r.URL.String())
+		with := answers
+		mu.Unlock()
+		with(w, r)
 	}))
 	defer at.Close()
 	status := func(code int) http.HandlerFunc {
@@ -62,32 +78,32 @@ func TestHTTPFilesFailClosed(t *testing.T) {
 	}
 	gone := map[int]bool{404: true, 410: true}
 	for _, code := range []int{201, 204, 206, 301, 302, 303, 307, 308, 400, 401, 403, 404, 410, 429, 500, 503} {
-		answer, asked = status(code), nil
+		answer(status(code))
 		data, err := HTTPFiles{URL: at.URL, HTTP: http.DefaultClient}.ReadFile("checkpoint")
-		if err == nil || data != nil || errors.Is(err, fs.ErrNotExist) != gone[code] || strings.ContainsRune(err.Error(), '\x1b') || len(asked) != 1 {
-			t.Errorf("%d: %q, %v, asked for %v", code, data, err, asked)
+		if err == nil || data != nil || errors.Is(err, fs.ErrNotExist) != gone[code] || strings.ContainsRune(err.Error(), '\x1b') || len(asked()) != 1 {
+			t.Errorf("%d: %q, %v, asked for %v", code, data, err, asked())
 		}
 	}
 	most := make([]byte, maxFile+1)
 	for _, n := range []int{0, maxFile, maxFile + 1} {
-		answer = func(w http.ResponseWriter, r *http.Request) { w.Write(most[:n]) }
+		answer(func(w http.ResponseWriter, r *http.Request) { w.Write(most[:n]) })
 		if data, err := (HTTPFiles{URL: at.URL}).ReadFile("tile/entries/000"); (err == nil) != (n <= maxFile) || err == nil && len(data) != n {
 			t.Errorf("%d bytes: %d, %v", n, len(data), err)
 		}
 	}
-	answer = func(w http.ResponseWriter, r *http.Request) {
+	answer(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "10")
 		w.Write([]byte("half"))
-	}
+	})
 	if _, err := (HTTPFiles{URL: at.URL}).ReadFile("checkpoint"); err == nil {
 		t.Error("half an answer is one")
 	}
-	answer = func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	answer(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	if _, err := (HTTPFiles{URL: at.URL, HTTP: &http.Client{Timeout: 20 * time.Millisecond}}).ReadFile("checkpoint"); err == nil || strings.Contains(err.Error(), at.URL) {
 		t.Errorf("a server that hangs: %v", err)
 	}
 
-	answer, asked = status(200), nil
+	answer(status(200))
 	secret := strings.Replace(at.URL, "http://", "http://user:hunter2@", 1)
 	for _, url := range []string{"", "x", "ftp://log.example", "http://", secret, at.URL + "?key=hunter2", at.URL + "#hunter2", "http://[::1", at.URL + "/%zz"} {
 		if _, err := (HTTPFiles{URL: url}).ReadFile("checkpoint"); err == nil || strings.Contains(err.Error(), "hunter2") {
@@ -99,14 +115,14 @@ func TestHTTPFilesFailClosed(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	if len(asked) > 0 {
-		t.Errorf("it asks for %v", asked)
+	if len(asked()) > 0 {
+		t.Errorf("it asks for %v", asked())
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		asked = nil
+		answer(status(200))
 		name := rapid.OneOf(rapid.String(), rapid.StringMatching(`tile/[0-9a-z./%?#\\ ]*`)).Draw(t, "name")
 		HTTPFiles{URL: at.URL + "/logs/one"}.ReadFile(name)
-		for _, url := range asked {
+		for _, url := range asked() {
 			if !strings.HasPrefix(url, "/logs/one/checkpoint") && !strings.HasPrefix(url, "/logs/one/tile/") || strings.ContainsAny(url, "?#") {
 				t.Fatalf("%q asks for %q", name, url)
 			}
