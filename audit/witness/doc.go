@@ -34,9 +34,9 @@
 //
 // A [Publisher] brings the checkpoints of a log before the witnesses of a policy, and what has their quorum it publishes. The log itself waits for nobody:
 // it grows, and is acknowledged, while no witness answers. But the files that a publisher shows stay at the last checkpoint that had a
-// quorum, and it cries out: closed to readers, not to writers. Tiles and entries it shows as soon as the log has them. A witness that has seen more of
-// the log than the log has, or another history, is the worst that can be heard, and is said at once: [merkle.ErrRewound] and [merkle.ErrForked]. It is
-// what the witness says, without a proof.
+// quorum, and it cries out: closed to readers, not to writers. Tiles and entries it shows as soon as the log has them. An idle log it has cosigned again
+// every so often, so that it is not taken for one that is withheld. A witness that has seen more of the log than the log has, or another history, is the
+// worst that can be heard, and is said at once: [merkle.ErrRewound] and [merkle.ErrForked]. It is what the witness says, without a proof.
 //
 // # Witnessing
 //

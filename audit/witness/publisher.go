@@ -28,6 +28,9 @@ type PublisherConfig struct {
 	Last []byte
 	HTTP *http.Client  // see [Client]
 	Wait time.Duration // for the answers of witnesses in one round; zero means five seconds
+	// Refresh is after how long a log that has not grown is cosigned again, so that whoever follows it sees by the witnesses' time that it goes on; zero means
+	// an hour.
+	Refresh time.Duration
 }
 
 // A Publisher shows a log up to the last checkpoint that the quorum of a policy cosigned. It is [merkle.Files], and safe for concurrent use.
@@ -39,6 +42,7 @@ type Publisher struct {
 
 	mu   sync.Mutex
 	last Verified
+	at   time.Time // when that was published; zero if before the start
 }
 
 // NewPublisher returns a publisher. That Last is not what the policy accepts of this log is an error, and so is a policy that names other logs only.
@@ -60,6 +64,9 @@ func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
 		cfg.Wait = 5 * time.Second
 	}
 	p := &Publisher{cfg: cfg, reader: reader, client: Client{HTTP: cfg.HTTP}}
+	if p.cfg.Refresh <= 0 {
+		p.cfg.Refresh = time.Hour
+	}
 	if cfg.Last != nil {
 		if p.last, err = p.verify(cfg.Last); err != nil {
 			return nil, err
@@ -111,7 +118,7 @@ func (p *Publisher) Run(ctx context.Context, every time.Duration) {
 	}
 }
 
-// Publish has the log's checkpoint cosigned, if it is larger than the last one, and publishes it with all cosignatures if the policy accepts it. It returns what is
+// Publish has the log's checkpoint cosigned, if it is larger than the last one or that is due to be refreshed, and publishes it with all cosignatures if the policy accepts it. It returns what is
 // published by then, also with an error. Of that the alarm was told too, unless the context is done; of [merkle.ErrRewound] and [merkle.ErrForked] even then.
 func (p *Publisher) Publish(ctx context.Context) (Verified, error) {
 	p.round.Lock()
@@ -136,7 +143,7 @@ func (p *Publisher) publish(ctx context.Context, again int) (Verified, error) {
 		return last, err
 	}
 	if last.Note != nil {
-		if err := p.reader.GoesOn(last.Checkpoint, cp); err != nil || cp.Size == last.Size {
+		if err := p.reader.GoesOn(last.Checkpoint, cp); err != nil || cp.Size == last.Size && !p.due() {
 			return last, err
 		}
 	}
@@ -162,9 +169,16 @@ func (p *Publisher) publish(ctx context.Context, again int) (Verified, error) {
 		}
 	}
 	p.mu.Lock()
-	p.last = now
+	p.last, p.at = now, time.Now()
 	p.mu.Unlock()
 	return p.Published(), nil
+}
+
+// due reports whether what is published was cosigned too long ago, or nobody knows when.
+func (p *Publisher) due() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at.IsZero() || time.Since(p.at) >= p.cfg.Refresh
 }
 
 // collect asks all witnesses at once, and returns the lines of those that have signed.

@@ -75,7 +75,7 @@ func TestForeignWitnessIsUnreliable(t *testing.T) {
 	}
 	alarms := 0
 	var turn atomic.Int64
-	p, err := witness.NewPublisher(witness.PublisherConfig{Log: l, VerifierKey: l.VerifierKey(), Policy: policy, Wait: 2 * time.Second, Alarm: func(error) { alarms++ }})
+	p, err := witness.NewPublisher(witness.PublisherConfig{Log: l, VerifierKey: l.VerifierKey(), Policy: policy, Wait: 2 * time.Second, Refresh: time.Nanosecond, Alarm: func(error) { alarms++ }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +95,10 @@ func TestForeignWitnessIsUnreliable(t *testing.T) {
 	for range 2 {
 		grow()
 		published()
+		published() // the same once more, for it is due
+	}
+	if len(answers) != 4 {
+		t.Fatalf("%d signatures", len(answers))
 	}
 	const sizeType = "text/x.tlog.size"
 	line := func(of []byte, change func(words []string)) string {
