@@ -136,7 +136,7 @@ type roleWork struct {
 }
 
 // Compile checks p and returns what evaluates it. It keeps nothing of p but strings. The error is a [*PolicyError], which says what is wrong and
-// where: a name, ID, attribute or pattern that is not canonical, one that is there twice, an unknown role, a role that holds nothing, inherits itself
+// where: a name, ID, attribute or pattern that is not canonical, a rule that is there twice, an unknown role, a role that holds nothing, inherits itself
 // or leads to more than 256 roles, an empty list, an invalid mode, time, MFA, window or zone, a condition that asks for nothing or is more than 8
 // levels deep, not exactly one selector, no comparison or several, a constraint that is broken already.
 func Compile(p Policy, options ...Option) (*Compiled, error) {

@@ -135,11 +135,12 @@
 // resources and one of identity, group, match and "everyone": true; of a resource its pattern and sensitivity; of a protection its
 // sensitivity and mfa or when; of a constraint its id, kind, cardinality, and roles or permissions; of an exception and of hours everything but days; of
 // a ceiling its id, role, and atOnce or perDay; of an mfa both members; of a comparison its attribute and one of in, equals, and atLeast or
-// atMost or both; of a condition something. What is left out is never null, an empty string or an empty list. Kinds are
-// human, service_account, pipeline, workload, api_client and agent; levels aal1 to aal3; sensitivities low, moderate, high and critical. Durations are
+// atMost or both; of a condition something. A member that is there is never null, an empty string or an empty list: what is not meant is left out. Identities are
+// UUIDs in lower case; kinds human, service_account, pipeline, workload, api_client and agent; levels aal1 to aal3; sensitivities low, moderate, high and
+// critical. Networks have no bits beyond their prefix; atLeast is at most atMost, and notBefore before notAfter. Durations are
 // Go's ("1h30m"), times RFC 3339 with at most microseconds, numbers integers within ±(2^53-1). There are no comments. IDs are
-// unique among the rules of their kind. [Policy.Format] writes the one canonical form; parsing that gives the policy back. [Schema] is
-// the same as a JSON Schema.
+// unique among the rules of their kind. [ParsePolicy] refuses what [Compile] refuses, with the position. [Policy.Format] writes the one canonical form;
+// parsing that gives the policy back. [Schema] is the same as a JSON Schema.
 //
 // # What is easily missed
 //
@@ -150,9 +151,10 @@
 //   - An entry of the catalogue describes a resource alone: "prod/db/**" has none of the attributes of "prod/**", and "a/**" comes before "*/b/**".
 //   - A deny with a condition about an attribute forbids whatever comes without it. That makes the attribute mandatory.
 //   - A constraint on a role is one on every role that inherits it, and not on those that it inherits: name the junior.
+//   - A role with all actions on all resources holds a part of every permission: beside a static or dynamic constraint on permissions it is an error.
 //   - Conditions have no dates: a freeze is an attribute of resources or of the context, or a deny that is added for the time.
-//   - A protection with an MFA keeps out whoever is authenticated in no level that it accepts, services too. Its condition can name kinds, and several
-//     roles can hold the same permissions.
+//   - A protection with an MFA keeps out whoever is authenticated in no level that it accepts, services too. To let those pass, its condition is "any" of
+//     their kinds and of an mfa, in the place of the mfa. Several roles can hold the same permissions.
 //
 // # Assignments
 //
