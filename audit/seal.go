@@ -94,7 +94,7 @@ func (k KeyFile) Roll(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("audit: seal keys: %w", err)
 	}
-	defer dir.Close()
+	defer durable.Unlock(dir)
 	if errors.Is(durable.Lock(dir), durable.ErrLocked) { // where there are locks
 		return fmt.Errorf("audit: seal keys: somebody else is writing %s", string(k))
 	}

@@ -358,7 +358,7 @@ func (d *dirFiles) close() error {
 		openDirs.Unlock()
 	}
 	if d.lock != nil {
-		errs = append(errs, d.lock.Close())
+		errs = append(errs, durable.Unlock(d.lock))
 	}
 	if d.disk != nil {
 		errs = append(errs, d.disk.root.Close())

@@ -82,7 +82,7 @@ func openMirror(dir string) (_ *mirror, err error) {
 func (m *mirror) close() error {
 	var errs []error
 	if m.lock != nil {
-		errs = append(errs, m.lock.Close())
+		errs = append(errs, durable.Unlock(m.lock))
 	}
 	if m.root != nil {
 		errs = append(errs, m.root.Close())

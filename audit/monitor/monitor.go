@@ -77,7 +77,8 @@ type Monitor struct {
 	recalled bool    // what the last start had seen was said
 
 	telling sync.Mutex   // one alarm at a time
-	moved   atomic.Int64 // when something was last done in a round, in nanoseconds of time.Now; zero between rounds
+	began   time.Time    // by the machine's time, of which only what has passed since is used
+	moved   atomic.Int64 // when something was last done in a round, in nanoseconds after that; zero between rounds
 
 	mu   sync.Mutex
 	view view
@@ -102,7 +103,7 @@ func New(cfg Config) (*Monitor, error) {
 		return nil, fmt.Errorf("monitor: %w", err)
 	}
 	reader.SetCache(4 << 20) // of what is read once
-	m := &Monitor{cfg: cfg, reader: reader, most: maxKnown}
+	m := &Monitor{cfg: cfg, reader: reader, began: time.Now(), most: maxKnown}
 	if cfg.Last != nil {
 		v, err := parseView(cfg.Last, cfg.VerifierKey)
 		if err != nil {
@@ -191,8 +192,8 @@ func (m *Monitor) Run(ctx context.Context, every time.Duration) {
 				return
 			case <-tick.C:
 			}
-			if at := m.moved.Load(); at != 0 && time.Since(time.Unix(0, at)) > m.cfg.Stall {
-				m.cry(fmt.Errorf("%w: a round does not get on since %s", ErrStalled, time.Unix(0, at).UTC().Format(time.RFC3339)))
+			if at := m.moved.Load(); at != 0 && time.Since(m.began)-time.Duration(at) > m.cfg.Stall {
+				m.cry(fmt.Errorf("%w: a round does not get on for %v", ErrStalled, time.Since(m.began)-time.Duration(at)))
 			}
 		}
 	}()
@@ -208,13 +209,16 @@ func (m *Monitor) Run(ctx context.Context, every time.Duration) {
 	}
 }
 
+// moves notes that a round gets on.
+func (m *Monitor) moves() { m.moved.Store(max(1, int64(time.Since(m.began)))) }
+
 // Look reads the log once: it verifies the newest checkpoint, and tells of every entry up to it. It returns what has been seen and told by then, also with an
 // error. Of that the alarm was told too, unless the context is done; of a fork, of a rewind and of what was missed even then. An error about the checkpoint does not keep
 // from telling what is known by the last one.
 func (m *Monitor) Look(ctx context.Context) (View, error) {
 	m.round.Lock()
 	defer m.round.Unlock()
-	m.moved.Store(time.Now().UnixNano())
+	m.moves()
 	defer m.moved.Store(0)
 	var said []error
 	err := guard("a round", func() (err error) {

@@ -97,7 +97,7 @@ func (m *Monitor) convict(ctx context.Context, seen, now merkle.Checkpoint, err 
 
 // save says what is to be said, and saves the view. If it cannot, what was seen is as it was.
 func (m *Monitor) save(ctx context.Context, seen merkle.Checkpoint) error {
-	m.moved.Store(time.Now().UnixNano())
+	m.moves()
 	err := m.say()
 	if err == nil && m.cfg.Save != nil && m.dirty {
 		var b []byte
@@ -306,7 +306,7 @@ func (m *Monitor) entry(ctx context.Context, t *merkle.Tree, seen merkle.Checkpo
 			if err := m.tell(ctx, n, p.watch, v); err != nil {
 				return fmt.Errorf("telling %s: %w", p.watch, err)
 			}
-			m.moved.Store(time.Now().UnixNano())
+			m.moves()
 		}
 		m.advance(p, index, v)
 		if m.known > m.most {

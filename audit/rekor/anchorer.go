@@ -167,7 +167,7 @@ func (a *Anchorer) Anchor(ctx context.Context) (Status, error) {
 func (a *Anchorer) anchor(ctx context.Context, now time.Time) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("rekor: panic: %v", p)
+			err = fmt.Errorf("rekor: panic of a %T", p) // which may hold a key
 		}
 	}()
 	cp, err := a.reader.Checkpoint()
@@ -183,11 +183,7 @@ func (a *Anchorer) anchor(ctx context.Context, now time.Time) (err error) {
 	}
 	if row.Version == 0 || row.Value.Receipt != "" { // the last one is there
 		if row.Version > 0 {
-			proposed, err := time.Parse(time.RFC3339Nano, row.Value.Proposed)
-			if err != nil {
-				return err
-			}
-			if since := now.Sub(proposed); cp.Size <= row.Value.Size+2 || since.Abs() < a.cfg.Every { // two events: proposed, anchored
+			if since := now.Sub(timeOf(row)); cp.Size <= row.Value.Size+2 || since.Abs() < a.cfg.Every { // two events: proposed, anchored
 				return nil
 			}
 		}
@@ -287,6 +283,7 @@ func (a *Anchorer) see(cp merkle.Checkpoint, row, before audit.Row[anchor]) erro
 	return err
 }
 
+// timeOf returns when an anchor was proposed, as propose wrote it.
 func timeOf(row audit.Row[anchor]) time.Time {
 	t, _ := time.Parse(time.RFC3339Nano, row.Value.Proposed)
 	return t

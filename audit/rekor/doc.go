@@ -26,6 +26,9 @@
 //
 // # Anchoring
 //
+// What takes anchors is [V1] or [V2] and not an interface for hosts: an anchor is worth what its receipt proves to others, and they have to know how to
+// verify it.
+//
 // An [Anchorer] proposes the log's checkpoint so often, if there is something new. It commits what it is going to send before it sends it, and sends that until
 // it is there: a crash, a lost answer or another node makes no second entry. The log that is anchored waits for none of it. Each receipt is committed with an
 // event, so that the log tells that it was anchored, and a receipt that is withheld is missed. From one receipt to the next the log that holds them

@@ -199,15 +199,32 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// FuzzParseTrust: it is read or it is not, and the same twice.
+// FuzzParseTrust: what is read has a log, a key and a Rekor, and is not read without any one of these; what is not read believes nothing.
 func FuzzParseTrust(f *testing.F) {
 	for _, name := range []string{"v1", "v2"} {
 		f.Add(must(os.ReadFile(filepath.Join("testdata", name+".trust"))))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, err := rekor.ParseTrust(b)
-		if _, again := rekor.ParseTrust(b); (err == nil) != (again == nil) {
-			t.Error(err, again)
+		trust, err := rekor.ParseTrust(b)
+		if err != nil {
+			for _, get := range kept(t) {
+				saved, _ := get()
+				if _, err := trust.Verify(saved); err == nil {
+					t.Error("what was not read believes a receipt")
+				}
+			}
+			return
+		}
+		for _, word := range []string{"log ", "key ", "rekor"} {
+			var without []string
+			for line := range strings.SplitSeq(string(b), "\n") {
+				if !strings.HasPrefix(line, word) {
+					without = append(without, line)
+				}
+			}
+			if _, err := rekor.ParseTrust([]byte(strings.Join(without, "\n"))); err == nil {
+				t.Errorf("read without any %q", word)
+			}
 		}
 	})
 }

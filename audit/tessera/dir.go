@@ -116,7 +116,8 @@ func (d *logDir) close() error {
 		openDirs.Unlock()
 	}
 	if d.lock != nil {
-		errs = append(errs, d.lock.Close())
+		// Closing alone unlocks it when nobody else has the file, and a child that the process has just forked has it for a moment.
+		errs = append(errs, flock(d.lock, syscall.LOCK_UN), d.lock.Close())
 	}
 	if d.root != nil {
 		errs = append(errs, d.root.Close())

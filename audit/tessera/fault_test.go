@@ -425,7 +425,9 @@ func TestDriverForgets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, size := range []int{0, 2, 3, 4} {
+		b.mu.Lock() // its driver may be in the middle of a last look
 		forgot := &bucket{tiles: b.tiles, published: b.published, taken: b.taken[:size], integrated: uint64(size)}
+		b.mu.Unlock()
 		forgot.setFault(func(step string, _ int) error { return cut(step, "integrate") })
 		if _, err := openBucket(t.Context(), forgot, m); !errors.Is(err, merkle.ErrRewound) {
 			t.Errorf("with %d entries: %v", size, err)

@@ -36,7 +36,7 @@ func (g *gate) Sign(msg []byte) (sig []byte, err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			sig, err = nil, fmt.Errorf("signing: panic: %v", p)
+			sig, err = nil, fmt.Errorf("signing: panic of a %T", p) // which may hold the key
 		}
 	}()
 	if sig, err = g.Signer.Sign(msg); err == nil {

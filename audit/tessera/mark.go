@@ -122,9 +122,9 @@ func (g guardedMark) Swap(ctx context.Context, old, new []byte) (err error) {
 	return g.Mark.Swap(ctx, old, bytes.Clone(new))
 }
 
-// guard makes an error of a panic.
+// guard makes an error of a panic. What panicked may have a key, which is not said.
 func guard(err *error) {
 	if p := recover(); p != nil {
-		*err = fmt.Errorf("panic: %v", p)
+		*err = fmt.Errorf("panic of a %T", p)
 	}
 }

@@ -20,7 +20,7 @@ const maxFile = 256 * (merkle.MaxLeaf + 2)
 // more than any others. Redirects are not followed, whatever HTTP says: a log is where its prefix is. The zero HTTPFiles have no file: reading is an error.
 type HTTPFiles struct {
 	URL  string       // the log's monitoring prefix: http or https, without user, query and fragment
-	HTTP *http.Client // asks; nil means one that waits for ten seconds
+	HTTP *http.Client // asks; nil means one of its own. It waits for its timeout, or ten seconds if it has none
 }
 
 var _ merkle.Files = HTTPFiles{}
@@ -43,9 +43,12 @@ func (f HTTPFiles) ReadFile(name string) ([]byte, error) {
 }
 
 func (f HTTPFiles) get(from string) ([]byte, error) {
-	client := http.Client{Timeout: 10 * time.Second}
+	client := http.Client{}
 	if f.HTTP != nil {
 		client = *f.HTTP
+	}
+	if client.Timeout <= 0 { // nobody else ends the waiting: reading has no context
+		client.Timeout = 10 * time.Second
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, err := client.Get(from)

@@ -31,6 +31,7 @@ type PublisherConfig struct {
 	// Refresh is after how long a log that has not grown is cosigned again, so that whoever follows it sees by the witnesses' time that it goes on; zero means
 	// an hour.
 	Refresh time.Duration
+	Clock   func() time.Time // nil means [time.Now]
 }
 
 // A Publisher shows a log up to the last checkpoint that the quorum of a policy cosigned. It is [merkle.Files], and safe for concurrent use.
@@ -66,6 +67,9 @@ func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
 	p := &Publisher{cfg: cfg, reader: reader, client: Client{HTTP: cfg.HTTP}}
 	if p.cfg.Refresh <= 0 {
 		p.cfg.Refresh = time.Hour
+	}
+	if p.cfg.Clock == nil {
+		p.cfg.Clock = time.Now
 	}
 	if cfg.Last != nil {
 		if p.last, err = p.verify(cfg.Last); err != nil {
@@ -168,17 +172,19 @@ func (p *Publisher) publish(ctx context.Context, again int) (Verified, error) {
 			return last, fmt.Errorf("witness: log %s: size %d is not published: %w", cp.Origin, cp.Size, err)
 		}
 	}
+	at := p.cfg.Clock()
 	p.mu.Lock()
-	p.last, p.at = now, time.Now()
+	p.last, p.at = now, at
 	p.mu.Unlock()
 	return p.Published(), nil
 }
 
-// due reports whether what is published was cosigned too long ago, or nobody knows when.
+// due reports whether what is published was cosigned too long ago, or nobody knows when: before the start, or by a clock that has gone back.
 func (p *Publisher) due() bool {
+	now := p.cfg.Clock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.at.IsZero() || time.Since(p.at) >= p.cfg.Refresh
+	return p.at.IsZero() || now.Sub(p.at).Abs() >= p.cfg.Refresh
 }
 
 // collect asks all witnesses at once, and returns the lines of those that have signed.

@@ -3,6 +3,7 @@ package witness
 import (
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,31 +12,33 @@ import (
 
 // TestAnIdleLogIsCosignedAgain, when it is due and not before; while the witnesses are down, what was published stays, and there is an alarm.
 func TestAnIdleLogIsCosignedAgain(t *testing.T) {
-	for _, refresh := range []time.Duration{time.Nanosecond, 0} {
-		s := aStage(t, 1, func(c *PublisherConfig) { c.Refresh = refresh }, edKey("w0"))
+	for _, refresh := range []time.Duration{0, time.Minute} {
+		now := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+		var asked atomic.Int64
+		s := aStage(t, 1, func(c *PublisherConfig) { c.Refresh, c.Clock = refresh, func() time.Time { return now } }, edKey("w0"))
+		s.all[0].set(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			s.all[0].honest.ServeHTTP(w, r)
+		})
 		first, err := s.p.Publish(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
+		every := refresh
+		if every == 0 {
+			every = time.Hour
+		}
 		var again Verified
-		wait := 1200 * time.Millisecond
-		if refresh > 0 {
-			wait = time.Minute
-		}
-		for end := time.Now().Add(wait); time.Now().Before(end); time.Sleep(50 * time.Millisecond) { // a cosignature tells seconds
-			if again, err = s.p.Publish(t.Context()); err != nil || again.Checkpoint.Size != first.Checkpoint.Size || len(again.Cosignatures) != 1 {
-				t.Fatal(again, err)
-			}
-			if again.Cosignatures[0].Time.After(first.Cosignatures[0].Time) {
-				break
+		for _, c := range []struct {
+			passes time.Duration
+			asked  int64
+		}{{0, 1}, {every - 1, 1}, {1, 2}, {every / 2, 2}, {-2 * every, 3}} { // the last one by a clock that has gone back
+			now = now.Add(c.passes)
+			if again, err = s.p.Publish(t.Context()); err != nil || again.Checkpoint.Size != first.Checkpoint.Size || len(again.Cosignatures) != 1 || asked.Load() != c.asked {
+				t.Fatalf("refreshed after %v, %v later: asked %d times, %v, %v", every, c.passes, asked.Load(), again, err)
 			}
 		}
-		if later := again.Cosignatures[0].Time.After(first.Cosignatures[0].Time); later != (refresh > 0) {
-			t.Errorf("refreshed after %v: %v", refresh, later)
-		}
-		if refresh == 0 {
-			continue
-		}
+		now = now.Add(every)
 		s.all[0].set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 		if v, err := s.p.Publish(t.Context()); !errors.Is(err, ErrNoQuorum) || string(v.Note) != string(again.Note) || !s.alarmed(ErrNoQuorum) {
 			t.Error(v, err)

@@ -39,12 +39,16 @@ func (a *auditor) rekor(receipt, dir string) error {
 		}
 		size = a.checkpoint.Size
 	}
+	said := map[string]any{"log": cp.Origin, "size": cp.Size, "root": cp.Root.String(), "rekor": found.Log, "index": found.Index}
 	at := "at a time that nobody told"
 	if !found.Time.IsZero() {
 		at = "by " + found.Time.Format(time.RFC3339)
+		said["time"] = found.Time
 	}
-	return a.answer(map[string]any{"log": cp.Origin, "size": cp.Size, "root": cp.Root.String(), "rekor": found.Log, "index": found.Index,
-		"time": found.Time, "copy": size}, func() {
+	if dir != "" {
+		said["copy"] = size
+	}
+	return a.answer(said, func() {
 		fmt.Fprintf(a.out, "log %s\nsize %d, root %s\nwas anchored as entry %d of %s, %s\n", cp.Origin, cp.Size, cp.Root, found.Index, found.Log, at)
 		if dir != "" {
 			fmt.Fprintf(a.out, "%s goes on from it, to size %d\n", dir, size)

@@ -58,7 +58,7 @@ func (d *Dir) Close() error {
 	if d.temporary {
 		return os.RemoveAll(d.path)
 	}
-	return d.lock.Close()
+	return durable.Unlock(d.lock)
 }
 
 // State returns what was saved last, nil if nothing was.
